@@ -1,0 +1,1 @@
+//! Inbound HTTP: authenticate, translate, call, render. Error codes live here.

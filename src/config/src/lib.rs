@@ -1,0 +1,1 @@
+//! Configuration: plain structs, defaults, validation, generated reference and example.

@@ -1,0 +1,1 @@
+//! Matrix events: format, canonical JSON, hashes, signatures, redaction, authorisation, state resolution. No store.

@@ -1,0 +1,2 @@
+//! The binary `meyrin`: command line, wiring, logging, signals.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Content repository: files on local disk, and thumbnails with bounded memory.

@@ -1,0 +1,1 @@
+//! Numbers for the names that recur everywhere: users and rooms.

@@ -1,0 +1,1 @@
+//! The shell around the core: pools, locks, commits, notifications, jobs.

@@ -1,0 +1,1 @@
+//! Ordered key-value boundary: tables, views, batches and the group-committing writer.

@@ -1,0 +1,1 @@
+//! /sync as a pure read over (since, view).

@@ -1,0 +1,1 @@
+//! For tests only: a running server, clients, clocks, randomness.
