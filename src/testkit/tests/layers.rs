@@ -20,11 +20,23 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("rooms", &["event", "names", "store"]),
     ("users", &["event", "names", "store"]),
     ("sync", &["event", "names", "rooms", "store", "users"]),
-    ("node", &["config", "event", "media", "names", "rooms", "store", "sync", "users"]),
-    ("api", &["config", "event", "media", "names", "node", "rooms", "store", "sync", "users"]),
+    (
+        "node",
+        &[
+            "config", "event", "media", "names", "rooms", "store", "sync", "users",
+        ],
+    ),
+    (
+        "api",
+        &[
+            "config", "event", "media", "names", "node", "rooms", "store", "sync", "users",
+        ],
+    ),
     (
         "meyrin",
-        &["api", "config", "event", "media", "names", "node", "rooms", "store", "sync", "users"],
+        &[
+            "api", "config", "event", "media", "names", "node", "rooms", "store", "sync", "users",
+        ],
     ),
     ("testkit", &[]),
 ];
@@ -72,9 +84,15 @@ const NOT_IN_PURE_SOURCES: &[&str] = &[
 fn crates_depend_on_each_other_only_along_the_allowed_edges() {
     let allowed: BTreeMap<&str, &[&str]> = ALLOWED.iter().copied().collect();
     let packages = packages();
-    let ours: BTreeSet<&str> = packages.iter().map(|package| package.name.as_str()).collect();
+    let ours: BTreeSet<&str> = packages
+        .iter()
+        .map(|package| package.name.as_str())
+        .collect();
     let listed: BTreeSet<&str> = allowed.keys().copied().collect();
-    assert_eq!(ours, listed, "the list of allowed edges names each crate of the workspace");
+    assert_eq!(
+        ours, listed,
+        "the list of allowed edges names each crate of the workspace"
+    );
 
     let mut forbidden = Vec::new();
     for package in &packages {
@@ -88,7 +106,10 @@ fn crates_depend_on_each_other_only_along_the_allowed_edges() {
             }
         }
     }
-    assert!(forbidden.is_empty(), "edges that are not allowed: {forbidden:?}");
+    assert!(
+        forbidden.is_empty(),
+        "edges that are not allowed: {forbidden:?}"
+    );
 }
 
 #[test]
@@ -111,14 +132,20 @@ fn the_allowed_edges_have_no_cycle() {
 #[test]
 fn the_core_uses_no_runtime_network_or_randomness() {
     let mut found = Vec::new();
-    for package in packages().iter().filter(|package| CORE.contains(&package.name.as_str())) {
+    for package in packages()
+        .iter()
+        .filter(|package| CORE.contains(&package.name.as_str()))
+    {
         for dependency in &package.dependencies {
             if !dependency.for_tests && NOT_IN_CORE.contains(&dependency.name.as_str()) {
                 found.push(format!("{} -> {}", package.name, dependency.name));
             }
         }
     }
-    assert!(found.is_empty(), "the core is synchronous and pure, but: {found:?}");
+    assert!(
+        found.is_empty(),
+        "the core is synchronous and pure, but: {found:?}"
+    );
 }
 
 #[test]
@@ -131,13 +158,19 @@ fn the_pure_core_reads_no_clock_file_or_socket() {
             let source = source.split("#[cfg(test)]").next().unwrap_or_default();
             for (number, line) in source.lines().enumerate() {
                 let code = line.split("//").next().unwrap_or_default();
-                for word in NOT_IN_PURE_SOURCES.iter().filter(|word| code.contains(**word)) {
+                for word in NOT_IN_PURE_SOURCES
+                    .iter()
+                    .filter(|word| code.contains(**word))
+                {
                     found.push(format!("{}:{}: {word}", file.display(), number + 1));
                 }
             }
         }
     }
-    assert!(found.is_empty(), "time and I/O come in as arguments, but: {found:#?}");
+    assert!(
+        found.is_empty(),
+        "time and I/O come in as arguments, but: {found:#?}"
+    );
 }
 
 #[test]
@@ -149,7 +182,10 @@ fn every_source_file_begins_by_saying_what_it_owns() {
             !source.starts_with("//!")
         })
         .collect();
-    assert!(silent.is_empty(), "files without a header comment: {silent:#?}");
+    assert!(
+        silent.is_empty(),
+        "files without a header comment: {silent:#?}"
+    );
 }
 
 struct Package {
@@ -165,11 +201,21 @@ struct Dependency {
 /// The packages of the workspace as cargo sees them.
 fn packages() -> Vec<Package> {
     let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
+        .args([
+            "metadata",
+            "--no-deps",
+            "--offline",
+            "--format-version",
+            "1",
+        ])
         .current_dir(workspace())
         .output()
         .expect("cargo runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo prints JSON");
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
@@ -189,7 +235,10 @@ fn packages() -> Vec<Package> {
 }
 
 fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the workspace")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .canonicalize()
+        .expect("the workspace")
 }
 
 fn rust_files(directory: &Path) -> Vec<PathBuf> {
