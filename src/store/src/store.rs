@@ -231,11 +231,18 @@ impl Store {
     /// # Errors
     /// [`StoreError::Full`] and [`StoreError::Engine`]; nothing was written then.
     pub fn commit(&self, txn: Txn) -> Result<Ticket> {
-        self.commit_batch(txn.into_batch())
+        self.commit_noting(txn.into_batch(), |_| {})
     }
 
     /// Writes a batch, as [`Store::commit`] does.
-    pub fn commit_batch(&self, mut batch: Batch) -> Result<Ticket> {
+    pub fn commit_batch(&self, batch: Batch) -> Result<Ticket> {
+        self.commit_noting(batch, |_| {})
+    }
+
+    /// Writes a batch; `note` runs with its position after it is written and before any view can
+    /// show it, in the order of positions: what is kept in memory beside the database is brought up
+    /// to date there. It must not call the store.
+    pub fn commit_noting(&self, mut batch: Batch, note: impl FnOnce(Position)) -> Result<Ticket> {
         if batch.is_empty() {
             return Ok(Ticket {
                 position: self.shared.written.lock().view.position,
@@ -252,6 +259,7 @@ impl Store {
             batch.ops.push(number_op(POSITION_KEY, reserved));
         }
         shared.engine.write(&batch)?;
+        note(position);
         written.reserved = reserved;
         written.view = View {
             position,
