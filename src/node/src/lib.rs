@@ -1,1 +1,236 @@
-//! The shell around the core: pools, locks, commits, notifications, jobs.
+//! The shell around the core: it owns the store, hands out locks, runs core work on bounded lanes,
+//! commits changes and wakes those who wait for them.
+//!
+//! A request goes: lock what it changes, [`Node::begin`], core functions fill the change,
+//! [`Node::commit`] (write, release the lock, wait until durable, wake), answer.
+//!
+//! Invariants:
+//! - Locks are taken in the order alias, room, user; none is held while waiting for a sync, the
+//!   network or a client.
+//! - Whoever waits is woken by numbers (a room, a user), never by data: they look at a view.
+
+mod activity;
+mod audience;
+mod error;
+mod locks;
+mod notifier;
+mod pool;
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use config::Config;
+use names::Names;
+use store::{Batch, Position, Read, Store, Ticket, Txn, View};
+use tokio_util::sync::CancellationToken;
+
+pub use activity::{Activity, MembershipChange, Touched};
+pub use audience::Audience;
+pub use error::NodeError;
+pub use locks::{Guard, Lock, Locks};
+pub use notifier::{Notifier, Waiter};
+pub use pool::{Lane, Pool};
+
+/// A running homeserver, without its doors.
+pub struct Node {
+    config: ArcSwap<Config>,
+    store: Arc<Store>,
+    names: Names,
+    key: event::SigningKey,
+    locks: Locks,
+    pool: Pool,
+    activity: Arc<Activity>,
+    audience: Arc<Audience>,
+    notifier: Arc<Notifier>,
+    shutdown: CancellationToken,
+}
+
+impl Node {
+    /// Puts a node around an open store.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    pub fn new(
+        config: Config,
+        store: Store,
+        key: event::SigningKey,
+    ) -> Result<Arc<Node>, NodeError> {
+        let names = Names::open(&store, config.server_name.as_str())?;
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        let started = store.head().position();
+        Ok(Arc::new(Node {
+            config: ArcSwap::from_pointee(config),
+            names,
+            key,
+            locks: Locks::default(),
+            pool: Pool::new(cores.max(2)),
+            activity: Arc::new(Activity::new(started)),
+            audience: Arc::default(),
+            notifier: Arc::default(),
+            shutdown: CancellationToken::new(),
+            store: Arc::new(store),
+        }))
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> Arc<Config> {
+        self.config.load_full()
+    }
+
+    /// Puts a new configuration into force; what can't be changed while running keeps its old value
+    /// until the next start.
+    pub fn reload(&self, config: Config) {
+        self.config.store(Arc::new(config));
+    }
+
+    /// The server's name.
+    pub fn server_name(&self) -> &str {
+        self.key.server_name()
+    }
+
+    /// The key that this server signs with.
+    pub fn signing_key(&self) -> &event::SigningKey {
+        &self.key
+    }
+
+    /// The database.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// Users and rooms by number.
+    pub fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// What changed since the start, by room and user.
+    pub fn activity(&self) -> &Activity {
+        &self.activity
+    }
+
+    /// Who is woken by what happens in a room.
+    pub fn audience(&self) -> &Audience {
+        &self.audience
+    }
+
+    /// Wakes and waits.
+    pub fn notifier(&self) -> &Arc<Notifier> {
+        &self.notifier
+    }
+
+    /// Cancelled when the server drains: long polls answer at once.
+    pub fn shutdown(&self) -> &CancellationToken {
+        &self.shutdown
+    }
+
+    /// Milliseconds since 1970.
+    pub fn now_ms(&self) -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        since.as_millis() as u64
+    }
+
+    /// Random bytes fit for secrets.
+    pub fn random<const N: usize>(&self) -> [u8; N] {
+        rand::random()
+    }
+
+    /// The newest published view: what a response is built from.
+    pub fn view(&self) -> View {
+        self.store.view()
+    }
+
+    /// Begins a change. The caller holds the lock of whatever it reads and then changes.
+    pub fn begin(&self) -> Txn {
+        self.store.begin()
+    }
+
+    /// Waits for the right to change something.
+    pub async fn lock(&self, lock: Lock) -> Guard {
+        self.locks.lock(lock).await
+    }
+
+    /// Writes a change, releases `guard`, waits until the change is durable and visible, and wakes
+    /// whom it concerns. An empty change only releases the lock.
+    ///
+    /// # Errors
+    /// [`NodeError::Store`] if it was not written; nothing has changed then.
+    pub async fn commit(
+        &self,
+        guard: impl Send,
+        txn: Txn,
+        touched: Touched,
+    ) -> Result<Position, NodeError> {
+        if txn.is_empty() {
+            drop(guard);
+            return Ok(self.store.view().position());
+        }
+        let ticket = self.write(txn.into_batch(), &touched)?;
+        drop(guard);
+        self.durable(ticket, touched).await
+    }
+
+    /// The first half of [`Node::commit`]: the change is written and next in order.
+    ///
+    /// # Errors
+    /// As [`Node::commit`].
+    pub fn write(&self, batch: Batch, touched: &Touched) -> Result<Ticket, NodeError> {
+        let ticket = self.store.commit_noting(batch, |position| {
+            self.activity.note(touched, position);
+            self.audience.note(touched, position);
+        })?;
+        Ok(ticket)
+    }
+
+    /// The second half of [`Node::commit`]. The waking happens even if the caller goes away.
+    ///
+    /// # Errors
+    /// [`NodeError::Store`] if the sync failed; the server is about to end then.
+    pub async fn durable(&self, ticket: Ticket, touched: Touched) -> Result<Position, NodeError> {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let (notifier, audience) = (Arc::clone(&self.notifier), Arc::clone(&self.audience));
+        self.store.when_durable(ticket, move |result| {
+            if result.is_ok() {
+                notifier.wake(&touched, &audience);
+            }
+            // The request may have gone away; the change stays.
+            let _ = sender.send(result);
+        });
+        receiver.await.map_err(|_| NodeError::Stopped)?.map_err(NodeError::from)
+    }
+
+    /// Takes a position for something that is not written (typing, presence); `change` brings it into
+    /// memory before any view can show the position. Wakes whom it concerns.
+    ///
+    /// # Errors
+    /// [`NodeError::Store`] if the reserve of positions can't be raised.
+    pub fn tick(
+        &self,
+        touched: Touched,
+        change: impl FnOnce(Position),
+    ) -> Result<Position, NodeError> {
+        let ticket = self.store.tick(|position| {
+            change(position);
+            self.activity.note(&touched, position);
+        })?;
+        let (notifier, audience) = (Arc::clone(&self.notifier), Arc::clone(&self.audience));
+        self.store.when_durable(ticket, move |result| {
+            if result.is_ok() {
+                notifier.wake(&touched, &audience);
+            }
+        });
+        Ok(ticket.position)
+    }
+
+    /// Runs core work that may take more than half a millisecond on a lane of its own.
+    ///
+    /// # Errors
+    /// [`NodeError::Overloaded`] if the lane's queue is full, [`NodeError::Panicked`] if the work did.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        lane: Lane,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, NodeError> {
+        self.pool.run(lane, work).await
+    }
+}

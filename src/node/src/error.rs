@@ -1,0 +1,20 @@
+//! What the shell can fail with.
+
+use store::StoreError;
+
+/// A failure of the shell, as opposed to a refusal by the core.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The store failed; see its error for whether it helps to try again.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Too much work is waiting already. The client may try again.
+    #[error("too much work is waiting")]
+    Overloaded,
+    /// Work on a lane panicked; the panic was reported where it happened.
+    #[error("the work did not finish")]
+    Panicked,
+    /// The server is stopping.
+    #[error("the server is stopping")]
+    Stopped,
+}

@@ -1,0 +1,171 @@
+//! Threads for core work, in two lanes: bulk work (first syncs, password hashes, thumbnails) can't
+//! keep interactive work waiting, as one thread at least never takes any.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::oneshot;
+
+use crate::NodeError;
+
+/// Which queue work goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// Somebody waits and expects an answer in milliseconds.
+    Interactive,
+    /// Takes long, or may.
+    Bulk,
+}
+
+/// Work that may wait in each lane before more is refused.
+const MOST_WAITING: usize = 10_000;
+
+type Work = Box<dyn FnOnce() + Send>;
+
+#[derive(Default)]
+struct Queues {
+    interactive: VecDeque<Work>,
+    bulk: VecDeque<Work>,
+    bulk_running: usize,
+    stop: bool,
+}
+
+struct Shared {
+    queues: Mutex<Queues>,
+    wake: Condvar,
+    most_bulk: usize,
+}
+
+/// The threads.
+pub struct Pool {
+    shared: Arc<Shared>,
+}
+
+impl Pool {
+    /// A pool of `threads`, all but one of which may take bulk work.
+    pub fn new(threads: usize) -> Self {
+        let shared = Arc::new(Shared {
+            queues: Mutex::default(),
+            wake: Condvar::new(),
+            most_bulk: threads.saturating_sub(1).max(1),
+        });
+        for n in 0..threads {
+            let shared = Arc::clone(&shared);
+            let spawned = std::thread::Builder::new()
+                .name(format!("core-{n}"))
+                .spawn(move || shared.run());
+            if let Err(error) = spawned {
+                tracing::error!(%error, "a core thread could not be started");
+            }
+        }
+        Self { shared }
+    }
+
+    /// Runs `work` on a thread of the lane.
+    ///
+    /// # Errors
+    /// [`NodeError::Overloaded`], [`NodeError::Panicked`].
+    pub async fn run<T: Send + 'static>(
+        &self,
+        lane: Lane,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, NodeError> {
+        let (sender, receiver) = oneshot::channel();
+        let work: Work = Box::new(move || {
+            let result = catch_unwind(AssertUnwindSafe(work));
+            // Nobody may be waiting any more.
+            let _ = sender.send(result);
+        });
+        {
+            let mut queues = self.shared.queues.lock();
+            let queue = match lane {
+                Lane::Interactive => &mut queues.interactive,
+                Lane::Bulk => &mut queues.bulk,
+            };
+            if queue.len() >= MOST_WAITING {
+                return Err(NodeError::Overloaded);
+            }
+            queue.push_back(work);
+        }
+        self.shared.wake.notify_one();
+        match receiver.await {
+            Ok(Ok(output)) => Ok(output),
+            Ok(Err(_)) => Err(NodeError::Panicked),
+            Err(_) => Err(NodeError::Stopped),
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.queues.lock().stop = true;
+        self.shared.wake.notify_all();
+    }
+}
+
+impl Shared {
+    fn run(&self) {
+        let mut queues = self.queues.lock();
+        loop {
+            let (work, bulk) = if let Some(work) = queues.interactive.pop_front() {
+                (work, false)
+            } else if queues.bulk_running < self.most_bulk
+                && let Some(work) = queues.bulk.pop_front()
+            {
+                queues.bulk_running += 1;
+                (work, true)
+            } else if queues.stop {
+                return;
+            } else {
+                self.wake.wait(&mut queues);
+                continue;
+            };
+            drop(queues);
+            work();
+            queues = self.queues.lock();
+            if bulk {
+                queues.bulk_running -= 1;
+                if !queues.bulk.is_empty() {
+                    self.wake.notify_one();
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn bulk_work_leaves_a_thread_for_interactive_work() {
+        let pool = Arc::new(Pool::new(2));
+        let (release, hold) = std::sync::mpsc::channel::<()>();
+        let hold = Arc::new(Mutex::new(hold));
+        let bulk: Vec<_> = (0..4)
+            .map(|_| {
+                let (pool, hold) = (Arc::clone(&pool), Arc::clone(&hold));
+                tokio::spawn(async move {
+                    pool.run(Lane::Bulk, move || hold.lock().recv().is_ok()).await
+                })
+            })
+            .collect();
+        assert_eq!(pool.run(Lane::Interactive, || 7).await.unwrap(), 7);
+        for _ in 0..4 {
+            release.send(()).unwrap();
+        }
+        for task in bulk {
+            assert!(task.await.unwrap().unwrap());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_error_and_the_thread_lives_on() {
+        let pool = Pool::new(1);
+        let panicked = pool.run(Lane::Interactive, || panic!("as the test wants")).await;
+        assert!(matches!(panicked, Err(NodeError::Panicked)));
+        assert_eq!(pool.run(Lane::Bulk, || 1).await.unwrap(), 1);
+    }
+}
