@@ -34,12 +34,18 @@ pub struct MembershipChange {
 impl Touched {
     /// A change for one user alone.
     pub fn user(user: UserSn) -> Self {
-        Self { users: vec![user], ..Self::default() }
+        Self {
+            users: vec![user],
+            ..Self::default()
+        }
     }
 
     /// A change for a room's members.
     pub fn room(room: RoomSn) -> Self {
-        Self { rooms: vec![room], ..Self::default() }
+        Self {
+            rooms: vec![room],
+            ..Self::default()
+        }
     }
 
     /// A change that no /sync shows.
@@ -57,7 +63,11 @@ pub struct Activity {
 
 impl Activity {
     pub(crate) fn new(started: Position) -> Self {
-        Self { started, rooms: Column::default(), users: Column::default() }
+        Self {
+            started,
+            rooms: Column::default(),
+            users: Column::default(),
+        }
     }
 
     pub(crate) fn note(&self, touched: &Touched, position: Position) {
@@ -67,7 +77,11 @@ impl Activity {
         for user in touched.users.iter().filter(|user| user.is_local()) {
             self.users.set(user.0, position);
         }
-        for change in touched.memberships.iter().filter(|change| change.user.is_local()) {
+        for change in touched
+            .memberships
+            .iter()
+            .filter(|change| change.user.is_local())
+        {
             self.users.set(change.user.0, position);
         }
     }
@@ -90,8 +104,14 @@ impl Activity {
     ) -> bool {
         let column = self.rooms.0.read();
         rooms.into_iter().any(|room| {
-            let last = column.get(room.0 as usize).map_or(0, |last| last.load(Ordering::Acquire));
-            if last == 0 { since < self.started } else { last > since.0 }
+            let last = column
+                .get(room.0 as usize)
+                .map_or(0, |last| last.load(Ordering::Acquire));
+            if last == 0 {
+                since < self.started
+            } else {
+                last > since.0
+            }
         })
     }
 }
@@ -115,9 +135,16 @@ impl Column {
     }
 
     fn changed(&self, at: u32, since: Position, started: Position) -> bool {
-        let last =
-            self.0.read().get(at as usize).map_or(0, |last| last.load(Ordering::Acquire));
-        if last == 0 { since < started } else { last > since.0 }
+        let last = self
+            .0
+            .read()
+            .get(at as usize)
+            .map_or(0, |last| last.load(Ordering::Acquire));
+        if last == 0 {
+            since < started
+        } else {
+            last > since.0
+        }
     }
 }
 
@@ -131,7 +158,13 @@ mod tests {
         let (room, user) = (RoomSn(5), UserSn(9));
         assert!(activity.room_changed(room, Position(99)));
         assert!(!activity.room_changed(room, Position(100)));
-        activity.note(&Touched { users: vec![user], ..Touched::room(room) }, Position(120));
+        activity.note(
+            &Touched {
+                users: vec![user],
+                ..Touched::room(room)
+            },
+            Position(120),
+        );
         assert!(activity.room_changed(room, Position(119)));
         assert!(!activity.room_changed(room, Position(120)));
         assert!(activity.user_changed(user, Position(119)));

@@ -35,7 +35,11 @@ impl Audience {
             return;
         }
         let mut inner = self.inner.write();
-        for change in touched.memberships.iter().filter(|change| change.user.is_local()) {
+        for change in touched
+            .memberships
+            .iter()
+            .filter(|change| change.user.is_local())
+        {
             match inner.joined.get_mut(&change.room) {
                 Some(joined) if change.joined => {
                     joined.insert(change.user.0);
@@ -70,7 +74,11 @@ impl Audience {
                 joined.insert(user.0);
             }
             let mut inner = self.inner.write();
-            if inner.changed.get(&room).is_some_and(|changed| *changed > view.position()) {
+            if inner
+                .changed
+                .get(&room)
+                .is_some_and(|changed| *changed > view.position())
+            {
                 continue;
             }
             if inner.joined.len() >= MOST_ROOMS {

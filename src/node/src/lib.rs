@@ -126,7 +126,9 @@ impl Node {
 
     /// Milliseconds since 1970.
     pub fn now_ms(&self) -> u64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         since.as_millis() as u64
     }
 
@@ -196,7 +198,10 @@ impl Node {
             // The request may have gone away; the change stays.
             let _ = sender.send(result);
         });
-        receiver.await.map_err(|_| NodeError::Stopped)?.map_err(NodeError::from)
+        receiver
+            .await
+            .map_err(|_| NodeError::Stopped)?
+            .map_err(NodeError::from)
     }
 
     /// Takes a position for something that is not written (typing, presence); `change` brings it into

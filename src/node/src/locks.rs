@@ -39,7 +39,11 @@ impl Locks {
     /// Waits for its turn.
     pub async fn lock(&self, lock: Lock) -> Guard {
         let queue = Arc::clone(self.queues.lock().entry(lock.clone()).or_default());
-        let mut guard = Guard { locks: self.clone(), lock, queue: None };
+        let mut guard = Guard {
+            locks: self.clone(),
+            lock,
+            queue: None,
+        };
         guard.queue = Some(queue.lock_owned().await);
         guard
     }
@@ -50,7 +54,10 @@ impl Drop for Guard {
         self.queue = None;
         let mut queues = self.locks.queues.lock();
         // One reference is the map's own: nobody holds or awaits the lock.
-        if queues.get(&self.lock).is_some_and(|queue| Arc::strong_count(queue) == 1) {
+        if queues
+            .get(&self.lock)
+            .is_some_and(|queue| Arc::strong_count(queue) == 1)
+        {
             queues.remove(&self.lock);
         }
     }

@@ -28,9 +28,17 @@ impl Notifier {
     pub fn wait(self: &Arc<Self>, user: UserSn) -> Waiter {
         let notify = Arc::new(Notify::new());
         let mut inner = self.inner.lock();
-        inner.waiting.entry(user).or_default().push(Arc::clone(&notify));
+        inner
+            .waiting
+            .entry(user)
+            .or_default()
+            .push(Arc::clone(&notify));
         inner.numbers.insert(user.0);
-        Waiter { notifier: Arc::clone(self), user, notify }
+        Waiter {
+            notifier: Arc::clone(self),
+            user,
+            notify,
+        }
     }
 
     /// The number of waits, for metrics.
@@ -46,7 +54,11 @@ impl Notifier {
             return;
         }
         let mut woken = RoaringBitmap::new();
-        for user in touched.users.iter().chain(touched.memberships.iter().map(|m| &m.user)) {
+        for user in touched
+            .users
+            .iter()
+            .chain(touched.memberships.iter().map(|m| &m.user))
+        {
             if inner.numbers.contains(user.0) {
                 woken.insert(user.0);
             }

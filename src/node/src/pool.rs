@@ -148,7 +148,8 @@ mod tests {
             .map(|_| {
                 let (pool, hold) = (Arc::clone(&pool), Arc::clone(&hold));
                 tokio::spawn(async move {
-                    pool.run(Lane::Bulk, move || hold.lock().recv().is_ok()).await
+                    pool.run(Lane::Bulk, move || hold.lock().recv().is_ok())
+                        .await
                 })
             })
             .collect();
@@ -164,7 +165,9 @@ mod tests {
     #[tokio::test]
     async fn a_panic_is_an_error_and_the_thread_lives_on() {
         let pool = Pool::new(1);
-        let panicked = pool.run(Lane::Interactive, || panic!("as the test wants")).await;
+        let panicked = pool
+            .run(Lane::Interactive, || panic!("as the test wants"))
+            .await;
         assert!(matches!(panicked, Err(NodeError::Panicked)));
         assert_eq!(pool.run(Lane::Bulk, || 1).await.unwrap(), 1);
     }

@@ -1,1 +1,38 @@
-//! Core of rooms: append, membership, timeline, history visibility, relations, receipts, aliases, directory. Synchronous and pure over a view.
+//! Core of rooms: appending events, state and its history, membership, timeline, relations, receipts,
+//! aliases and the directory.
+//!
+//! Synchronous and pure over a [`store::Read`]; changes go into a [`store::Txn`]. Time, randomness and
+//! keys come in as arguments.
+//!
+//! Invariants:
+//! - [`EventNo`] is an event's place in its room; it grows in the order of arrival, and so in the
+//!   order of positions. Stored events never change; what changes about them (redaction, relations)
+//!   is kept beside them and applied when they are rendered.
+//! - One change writes all that follows from an event: its place, the state, its history, membership,
+//!   relations, threads.
+//!
+//! Deliberately not here: users' own data, /sync, waiting.
+
+pub mod aliases;
+pub mod append;
+mod cache;
+mod error;
+pub mod event_log;
+pub mod members;
+pub mod relations;
+mod schema;
+pub mod send;
+pub mod state;
+mod types;
+
+pub use append::{Context, Effects, NewEvent, RoomWriter};
+pub use cache::Cache;
+pub use error::Error;
+pub use schema::TABLES;
+pub use types::{
+    EventNo, Flags, Member, Relation, RoomHead, Sender, StateDelta, StoredEvent, ThreadSummary,
+    UserRoom,
+};
+
+/// What every fallible call of this crate returns.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

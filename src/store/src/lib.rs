@@ -27,7 +27,7 @@ mod txn;
 mod view;
 
 pub use batch::{Batch, Op};
-pub use codec::{Decoder, Encoder, Key, PrefixOf};
+pub use codec::{Decoder, Encoder, InvertedKey, Key, PrefixOf};
 pub use engine::{Cursor, Direction, Engine, Family, FamilyStats, Snapshot};
 pub use error::StoreError;
 pub use record::{At, Blob, Record, Value};

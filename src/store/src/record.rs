@@ -48,6 +48,9 @@ impl Record for u32 {}
 impl Record for u64 {}
 impl Record for String {}
 impl<T: Serialize + DeserializeOwned> Record for Vec<T> {}
+impl<A: Serialize + DeserializeOwned, B: Serialize + DeserializeOwned> Record for (A, B) {}
+impl<A, B, C> Record for (A, B, C) where (A, B, C): Serialize + DeserializeOwned {}
+impl<A, B, C, D> Record for (A, B, C, D) where (A, B, C, D): Serialize + DeserializeOwned {}
 
 /// Bytes stored as they are: JSON above all.
 #[derive(Clone, Debug, PartialEq, Eq)]

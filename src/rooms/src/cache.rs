@@ -1,0 +1,56 @@
+//! Parsed state events in memory. Events never change, so nothing here is ever invalid.
+
+use std::sync::Arc;
+
+use event::{AuthEvent, Pdu, RoomRules};
+use names::RoomSn;
+use quick_cache::sync::Cache as Lru;
+use store::Read;
+
+use crate::{Error, EventNo, Flags, Result, event_log};
+
+/// State events as the authorisation rules use them, by place.
+pub struct Cache {
+    auth_events: Lru<(RoomSn, EventNo), Arc<AuthEvent>>,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self {
+            auth_events: Lru::new(50_000),
+        }
+    }
+}
+
+impl Cache {
+    /// The parsed event at a place.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if there is none.
+    pub fn auth_event(
+        &self,
+        from: &impl Read,
+        rules: &RoomRules,
+        room: RoomSn,
+        no: EventNo,
+    ) -> Result<Arc<AuthEvent>> {
+        if let Some(event) = self.auth_events.get(&(room, no)) {
+            return Ok(event);
+        }
+        let damaged = |why| Error::Damaged { room: room.0, why };
+        let stored =
+            event_log::get(from, room, no)?.ok_or_else(|| damaged("state event is gone"))?;
+        let pdu = Pdu::from_stored(rules, stored.event_id.clone(), stored.json.as_bytes())
+            .map_err(|_| damaged("stored event does not parse"))?;
+        let event = Arc::new(if stored.flags.has(Flags::REJECTED) {
+            AuthEvent::rejected(rules, pdu)
+        } else {
+            AuthEvent::new(rules, pdu)
+        });
+        // Only what is committed may be remembered: a change that is given up leaves no events.
+        if stored.position != store::Position::PENDING {
+            self.auth_events.insert((room, no), Arc::clone(&event));
+        }
+        Ok(event)
+    }
+}

@@ -1,0 +1,154 @@
+//! Reading events by place, by id and in order.
+
+use event::EventId;
+use names::RoomSn;
+use store::{Position, Read};
+
+use crate::schema::{EVENT_IDS, EVENTS, HEADS, REDACTIONS, TIMESTAMPS};
+use crate::{EventNo, Result, RoomHead, StoredEvent};
+
+/// The room's head.
+pub fn head(from: &impl Read, room: RoomSn) -> Result<Option<RoomHead>> {
+    Ok(HEADS.get(from, &room)?)
+}
+
+/// The event at a place.
+pub fn get(from: &impl Read, room: RoomSn, no: EventNo) -> Result<Option<StoredEvent>> {
+    Ok(EVENTS.get(from, &(room, no))?)
+}
+
+/// The events at many places, in their order; places without an event are left out.
+pub fn get_many(
+    from: &impl Read,
+    room: RoomSn,
+    nos: &[EventNo],
+) -> Result<Vec<(EventNo, StoredEvent)>> {
+    let keys: Vec<_> = nos.iter().map(|no| (room, *no)).collect();
+    let events = EVENTS.multi_get(from, &keys)?;
+    Ok(nos
+        .iter()
+        .zip(events)
+        .filter_map(|(no, event)| Some((*no, event?)))
+        .collect())
+}
+
+/// The place of an event id, in whichever room.
+pub fn find(from: &impl Read, event_id: &str) -> Result<Option<(RoomSn, EventNo)>> {
+    Ok(EVENT_IDS.get(from, &event_id.to_owned())?)
+}
+
+/// The place of an event id in `room`.
+pub fn find_in(from: &impl Read, room: RoomSn, event_id: &str) -> Result<Option<EventNo>> {
+    Ok(find(from, event_id)?
+        .filter(|(of, _)| *of == room)
+        .map(|(_, no)| no))
+}
+
+/// The places of many event ids in `room`, in their order.
+pub fn find_many(
+    from: &impl Read,
+    room: RoomSn,
+    event_ids: &[EventId],
+) -> Result<Vec<Option<EventNo>>> {
+    let keys: Vec<_> = event_ids.iter().map(|id| id.as_str().to_owned()).collect();
+    let found = EVENT_IDS.multi_get(from, &keys)?;
+    Ok(found
+        .into_iter()
+        .map(|place| place.filter(|(of, _)| *of == room).map(|(_, no)| no))
+        .collect())
+}
+
+/// Events before `end`, newest first.
+pub fn backwards<'a>(
+    from: &'a impl Read,
+    room: RoomSn,
+    end: EventNo,
+) -> impl Iterator<Item = Result<(EventNo, StoredEvent)>> + 'a {
+    EVENTS.scan_before(from, &(room,), &(room, end)).map(place)
+}
+
+/// Events from `start` on, oldest first.
+pub fn forwards<'a>(
+    from: &'a impl Read,
+    room: RoomSn,
+    start: EventNo,
+) -> impl Iterator<Item = Result<(EventNo, StoredEvent)>> + 'a {
+    EVENTS.scan_from(from, &(room,), &(room, start)).map(place)
+}
+
+fn place(row: store::Result<((RoomSn, EventNo), StoredEvent)>) -> Result<(EventNo, StoredEvent)> {
+    let ((_, no), event) = row?;
+    Ok((no, event))
+}
+
+/// The first place after everything that was committed at or before `position`: where a reader who
+/// knows everything up to `position` goes on.
+///
+/// Places and positions grow together, so this is a binary search over the places.
+pub fn after_position(from: &impl Read, room: RoomSn, position: Position) -> Result<EventNo> {
+    let Some(head) = head(from, room)? else {
+        return Ok(EventNo::FIRST);
+    };
+    let (mut low, mut high) = (EventNo::FIRST.0, head.next.0);
+    // Most who ask are nearly up to date: look at the newest first.
+    let mut step = 1;
+    while low < high {
+        let middle = if step <= 64 {
+            high.saturating_sub(step).max(low)
+        } else {
+            low + (high - low) / 2
+        };
+        step *= 2;
+        match get(from, room, EventNo(middle))? {
+            Some(event) if event.position > position => high = middle,
+            _ => low = middle + 1,
+        }
+    }
+    Ok(EventNo(low))
+}
+
+/// The event that redacts `event_id`, if one does.
+pub fn redaction_of(from: &impl Read, room: RoomSn, event_id: &str) -> Result<Option<EventNo>> {
+    Ok(REDACTIONS.get(from, &(room, event_id.to_owned()))?)
+}
+
+/// Of many events, in their order: the event that redacts each.
+pub fn redactions_of(
+    from: &impl Read,
+    room: RoomSn,
+    event_ids: &[EventId],
+) -> Result<Vec<Option<EventNo>>> {
+    let keys: Vec<_> = event_ids
+        .iter()
+        .map(|id| (room, id.as_str().to_owned()))
+        .collect();
+    Ok(REDACTIONS.multi_get(from, &keys)?)
+}
+
+/// The event nearest to a time: the first at or after `ts_ms` going forwards, the last at or before
+/// it going backwards.
+pub fn near_timestamp(
+    from: &impl Read,
+    room: RoomSn,
+    ts_ms: u64,
+    forwards: bool,
+    mut accept: impl FnMut(EventNo) -> Result<bool>,
+) -> Result<Option<EventNo>> {
+    let mut rows = if forwards {
+        TIMESTAMPS.scan_from(from, &(room,), &(room, ts_ms, EventNo::MIN))
+    } else {
+        TIMESTAMPS.scan_before(
+            from,
+            &(room,),
+            &(room, ts_ms.saturating_add(1), EventNo::MIN),
+        )
+    };
+    // Bounded: an event that may be seen is near, or the room is not one for this user.
+    for row in rows.by_ref().take(1000) {
+        let ((_, _, no), ()) = row?;
+        if accept(no)? {
+            return Ok(Some(no));
+        }
+    }
+    Ok(None)
+}

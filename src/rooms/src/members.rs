@@ -1,0 +1,125 @@
+//! Who is in a room, and which rooms a user is in.
+
+use event::auth::Membership;
+use names::{RoomSn, UserSn};
+use store::{At, Direction, Read, Txn};
+
+use crate::schema::{MEMBERS, STRIPPED_STATE, USER_ROOMS};
+use crate::{Member, Result, UserRoom};
+
+/// A user's membership in the current state; leave if there is none.
+pub fn membership(from: &impl Read, room: RoomSn, user: UserSn) -> Result<Membership> {
+    Ok(get(from, room, user)?.map_or(Membership::Leave, Member::membership))
+}
+
+/// A user's entry in the current state.
+pub fn get(from: &impl Read, room: RoomSn, user: UserSn) -> Result<Option<Member>> {
+    Ok(MEMBERS.get(from, &(room, user))?)
+}
+
+/// The local users who are joined.
+pub fn local_joined(from: &impl Read, room: RoomSn) -> Result<Vec<UserSn>> {
+    let mut found = Vec::new();
+    for row in MEMBERS.scan(from, &(room,), Direction::Forward) {
+        let ((_, user), member) = row?;
+        if !user.is_local() {
+            break;
+        }
+        if member.membership() == Membership::Join {
+            found.push(user);
+        }
+    }
+    Ok(found)
+}
+
+/// All members, whatever their membership, the local ones first.
+pub fn all(from: &impl Read, room: RoomSn) -> Result<Vec<(UserSn, Member)>> {
+    let mut found = Vec::new();
+    for row in MEMBERS.scan(from, &(room,), Direction::Forward) {
+        let ((_, user), member) = row?;
+        found.push((user, member));
+    }
+    Ok(found)
+}
+
+/// At most `most` members for whom `accept` is true, the local ones first.
+pub fn some(
+    from: &impl Read,
+    room: RoomSn,
+    most: usize,
+    mut accept: impl FnMut(UserSn, Member) -> bool,
+) -> Result<Vec<(UserSn, Member)>> {
+    let mut found = Vec::new();
+    for row in MEMBERS.scan(from, &(room,), Direction::Forward) {
+        if found.len() == most {
+            break;
+        }
+        let ((_, user), member) = row?;
+        if accept(user, member) {
+            found.push((user, member));
+        }
+    }
+    Ok(found)
+}
+
+/// The rooms that a local user is in or was in, forgotten ones included.
+pub fn rooms_of(from: &impl Read, user: UserSn) -> Result<Vec<(RoomSn, At<UserRoom>)>> {
+    let mut found = Vec::new();
+    for row in USER_ROOMS.scan(from, &(user,), Direction::Forward) {
+        let ((_, room), entry) = row?;
+        found.push((room, entry));
+    }
+    Ok(found)
+}
+
+/// The rooms that a local user is joined to.
+pub fn joined_rooms(from: &impl Read, user: UserSn) -> Result<Vec<RoomSn>> {
+    let rooms = rooms_of(from, user)?;
+    Ok(rooms
+        .into_iter()
+        .filter(|(_, entry)| entry.value.membership() == Membership::Join)
+        .map(|(room, _)| room)
+        .collect())
+}
+
+/// A room as a local user has it.
+pub fn room_of(from: &impl Read, user: UserSn, room: RoomSn) -> Result<Option<At<UserRoom>>> {
+    Ok(USER_ROOMS.get(from, &(user, room))?)
+}
+
+/// Whether two users share a room that both are joined to. `first` is local.
+pub fn share_room(from: &impl Read, first: UserSn, second: UserSn) -> Result<bool> {
+    for room in joined_rooms(from, first)? {
+        if membership(from, room, second)? == Membership::Join {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// What an invited or knocking user may know of the room, as a JSON list.
+pub fn stripped_state(from: &impl Read, user: UserSn, room: RoomSn) -> Result<Option<Vec<u8>>> {
+    Ok(STRIPPED_STATE.get(from, &(user, room))?.map(|blob| blob.0))
+}
+
+/// Makes a room that the user has left disappear for them.
+///
+/// # Errors
+/// [`crate::Error::Invalid`] if the user has not left the room.
+pub fn forget(txn: &mut Txn, user: UserSn, room: RoomSn) -> Result<()> {
+    let Some(entry) = room_of(txn, user, room)? else {
+        return Err(crate::Error::UnknownRoom);
+    };
+    if !matches!(
+        entry.value.membership(),
+        Membership::Leave | Membership::Ban
+    ) {
+        return Err(crate::Error::Invalid(
+            "the user is still in the room".to_owned(),
+        ));
+    }
+    let mut entry = entry;
+    entry.value.forgotten = true;
+    USER_ROOMS.put(txn, &(user, room), &entry);
+    Ok(())
+}

@@ -1,0 +1,104 @@
+//! The tables of this crate: family, id, key and value types, each said once.
+//!
+//! Ids in [`Family::Rooms`] from 100 on belong to the `users` crate.
+
+use std::cmp::Reverse;
+
+use names::{RoomSn, UserSn};
+use store::{At, Blob, Family, Position, Table, TableInfo};
+
+use crate::aliases::Alias;
+use crate::types::{
+    EventNo, Member, Relation, RoomHead, StateDelta, StoredEvent, ThreadSummary, UserRoom,
+};
+
+/// Events by place.
+pub(crate) const EVENTS: Table<(RoomSn, EventNo), StoredEvent> =
+    Table::source(Family::Events, 1, "events");
+/// Event ids to places.
+pub(crate) const EVENT_IDS: Table<String, (RoomSn, EventNo)> =
+    Table::derived(Family::EventIds, 1, "event_ids", "rooms::check");
+/// The current state.
+pub(crate) const STATE: Table<(RoomSn, String, String), EventNo> =
+    Table::derived(Family::State, 1, "state", "rooms::check");
+/// The state's history by entry, newest first: which event set it.
+pub(crate) const STATE_HISTORY: Table<(RoomSn, String, String, u32, Reverse<EventNo>), EventNo> =
+    Table::source(Family::State, 2, "state_history");
+/// The state's history by time: what each event changed.
+pub(crate) const STATE_LOG: Table<(RoomSn, u32, EventNo), Vec<StateDelta>> =
+    Table::derived(Family::State, 3, "state_log", "rooms::check");
+/// Where each room has got to.
+pub(crate) const HEADS: Table<RoomSn, RoomHead> = Table::source(Family::Rooms, 1, "heads");
+/// Members by room, the local ones first.
+pub(crate) const MEMBERS: Table<(RoomSn, UserSn), Member> =
+    Table::derived(Family::Rooms, 2, "members", "rooms::check");
+/// Rooms by local user.
+pub(crate) const USER_ROOMS: Table<(UserSn, RoomSn), At<UserRoom>> =
+    Table::source(Family::Rooms, 3, "user_rooms");
+/// What an invited or knocking user may know of the room: a JSON list of stripped state.
+pub(crate) const STRIPPED_STATE: Table<(UserSn, RoomSn), Blob> =
+    Table::source(Family::Rooms, 4, "stripped_state");
+/// Events that refer to an event, by the id of that.
+pub(crate) const RELATIONS: Table<(RoomSn, String, EventNo), Relation> =
+    Table::derived(Family::Rooms, 5, "relations", "rooms::check");
+/// Threads by root.
+pub(crate) const THREADS: Table<(RoomSn, String), ThreadSummary> =
+    Table::derived(Family::Rooms, 6, "threads", "rooms::check");
+/// Thread roots by newest event, newest first.
+pub(crate) const THREAD_ORDER: Table<(RoomSn, Reverse<EventNo>), String> =
+    Table::derived(Family::Rooms, 7, "thread_order", "rooms::check");
+/// Who has written in a thread.
+pub(crate) const THREAD_SENDERS: Table<(RoomSn, String, UserSn), ()> =
+    Table::derived(Family::Rooms, 8, "thread_senders", "rooms::check");
+/// Redacted events, by id: the event that redacts them.
+pub(crate) const REDACTIONS: Table<(RoomSn, String), EventNo> =
+    Table::source(Family::Rooms, 9, "redactions");
+/// Events by `origin_server_ts`.
+pub(crate) const TIMESTAMPS: Table<(RoomSn, u64, EventNo), ()> =
+    Table::derived(Family::Rooms, 10, "timestamps", "rooms::check");
+/// Local aliases.
+pub(crate) const ALIASES: Table<String, Alias> = Table::source(Family::Rooms, 11, "aliases");
+/// Local aliases by room.
+pub(crate) const ROOM_ALIASES: Table<(RoomSn, String), ()> =
+    Table::derived(Family::Rooms, 12, "room_aliases", "rooms::check");
+/// Rooms in the public directory.
+pub(crate) const DIRECTORY: Table<RoomSn, ()> = Table::source(Family::Rooms, 13, "directory");
+/// Transaction ids of a device: what they made. The second part tells endpoints apart.
+pub(crate) const TRANSACTIONS: Table<(UserSn, String, String, String), At<String>> =
+    Table::source(Family::Transactions, 1, "transactions");
+/// The device and transaction id that made an event.
+pub(crate) const EVENT_TRANSACTIONS: Table<(RoomSn, EventNo), (String, String)> =
+    Table::source(Family::Transactions, 3, "event_transactions");
+/// Transaction ids by age, so that old ones can go.
+pub(crate) const TRANSACTION_AGES: Table<(u64, Position), (UserSn, String, String, String)> =
+    Table::derived(
+        Family::Transactions,
+        2,
+        "transaction_ages",
+        "from transactions",
+    );
+
+/// All of them.
+pub const TABLES: &[TableInfo] = &[
+    EVENTS.info(),
+    EVENT_IDS.info(),
+    STATE.info(),
+    STATE_HISTORY.info(),
+    STATE_LOG.info(),
+    HEADS.info(),
+    MEMBERS.info(),
+    USER_ROOMS.info(),
+    STRIPPED_STATE.info(),
+    RELATIONS.info(),
+    THREADS.info(),
+    THREAD_ORDER.info(),
+    THREAD_SENDERS.info(),
+    REDACTIONS.info(),
+    TIMESTAMPS.info(),
+    ALIASES.info(),
+    ROOM_ALIASES.info(),
+    DIRECTORY.info(),
+    TRANSACTIONS.info(),
+    TRANSACTION_AGES.info(),
+    EVENT_TRANSACTIONS.info(),
+];
