@@ -13,7 +13,7 @@ use names::{RoomSn, UserSn};
 use store::{At, Blob, Position, Txn};
 
 use crate::schema::{
-    EVENT_IDS, EVENTS, HEADS, MEMBERS, REDACTIONS, STATE, STATE_HISTORY, STATE_LOG, STRIPPED_STATE,
+    EVENT_IDS, EVENTS, HEADS, MARKS, MEMBERS, STATE, STATE_HISTORY, STATE_LOG, STRIPPED_STATE,
     TIMESTAMPS, USER_ROOMS,
 };
 use crate::types::{Member, StateDelta, UserRoom};
@@ -441,7 +441,9 @@ impl<'a> RoomWriter<'a> {
         let Some(place) = event_log::find_in(self.txn, self.room, target)? else {
             return Ok(());
         };
-        REDACTIONS.put(self.txn, &(self.room, target.to_owned()), &no);
+        let mut marks = event_log::marks(self.txn, self.room, target)?;
+        marks.redacted_by = Some(no);
+        MARKS.put(self.txn, &(self.room, target.to_owned()), &marks);
         if let Some(event) = event_log::get(self.txn, self.room, place)? {
             relations::remove(self.txn, self.room, place, &event)?;
         }

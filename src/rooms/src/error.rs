@@ -21,9 +21,9 @@ pub enum Error {
     /// Refused for a reason other than the authorisation rules.
     #[error("{0}")]
     Forbidden(&'static str),
-    /// The user is banned from the room.
-    #[error("{0} is banned from the room")]
-    Banned(String),
+    /// The room does not let guests in.
+    #[error("guests can't join this room")]
+    GuestForbidden,
     /// The event can't be made from what was given.
     #[error("bad event: {0}")]
     BadEvent(String),

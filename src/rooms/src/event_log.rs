@@ -4,7 +4,8 @@ use event::EventId;
 use names::RoomSn;
 use store::{Position, Read};
 
-use crate::schema::{EVENT_IDS, EVENTS, HEADS, REDACTIONS, TIMESTAMPS};
+use crate::schema::{EVENT_IDS, EVENTS, HEADS, MARKS, TIMESTAMPS};
+use crate::types::Marks;
 use crate::{EventNo, Result, RoomHead, StoredEvent};
 
 /// The room's head.
@@ -107,22 +108,22 @@ pub fn after_position(from: &impl Read, room: RoomSn, position: Position) -> Res
     Ok(EventNo(low))
 }
 
-/// The event that redacts `event_id`, if one does.
-pub fn redaction_of(from: &impl Read, room: RoomSn, event_id: &str) -> Result<Option<EventNo>> {
-    Ok(REDACTIONS.get(from, &(room, event_id.to_owned()))?)
+/// What later events did to an event.
+pub fn marks(from: &impl Read, room: RoomSn, event_id: &str) -> Result<Marks> {
+    Ok(MARKS
+        .get(from, &(room, event_id.to_owned()))?
+        .unwrap_or_default())
 }
 
-/// Of many events, in their order: the event that redacts each.
-pub fn redactions_of(
+/// What later events did to many events, in their order.
+pub fn marks_of<'e>(
     from: &impl Read,
     room: RoomSn,
-    event_ids: &[EventId],
-) -> Result<Vec<Option<EventNo>>> {
-    let keys: Vec<_> = event_ids
-        .iter()
-        .map(|id| (room, id.as_str().to_owned()))
-        .collect();
-    Ok(REDACTIONS.multi_get(from, &keys)?)
+    event_ids: impl Iterator<Item = &'e EventId>,
+) -> Result<Vec<Marks>> {
+    let keys: Vec<_> = event_ids.map(|id| (room, id.as_str().to_owned())).collect();
+    let marks = MARKS.multi_get(from, &keys)?;
+    Ok(marks.into_iter().map(Option::unwrap_or_default).collect())
 }
 
 /// The event nearest to a time: the first at or after `ts_ms` going forwards, the last at or before

@@ -16,22 +16,26 @@
 pub mod aliases;
 pub mod append;
 mod cache;
+pub mod create;
 mod error;
 pub mod event_log;
 pub mod members;
+pub mod membership;
 pub mod relations;
+pub mod render;
 mod schema;
 pub mod send;
 pub mod state;
 mod types;
+pub mod visibility;
 
 pub use append::{Context, Effects, NewEvent, RoomWriter};
 pub use cache::Cache;
 pub use error::Error;
 pub use schema::TABLES;
 pub use types::{
-    EventNo, Flags, Member, Relation, RoomHead, Sender, StateDelta, StoredEvent, ThreadSummary,
-    UserRoom,
+    EventNo, Flags, Marks, Member, Relation, RoomHead, Sender, StateDelta, StoredEvent,
+    ThreadSummary, UserRoom,
 };
 
 /// What every fallible call of this crate returns.

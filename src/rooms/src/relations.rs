@@ -8,7 +8,7 @@ use names::{RoomSn, UserSn};
 use store::{Direction, Read, Txn};
 
 use crate::append::string_member;
-use crate::schema::{RELATIONS, THREAD_ORDER, THREAD_SENDERS, THREADS};
+use crate::schema::{MARKS, RELATIONS, THREAD_ORDER, THREAD_SENDERS, THREADS};
 use crate::{EventNo, Relation, Result, StoredEvent, ThreadSummary, event_log};
 
 /// What an event's `m.relates_to` says.
@@ -66,6 +66,14 @@ pub(crate) fn add(
         key: relates_to.key.clone(),
     };
     RELATIONS.put(txn, &(room, parent.clone(), no), &relation);
+    let mut marks = event_log::marks(txn, room, &parent)?;
+    match relation.rel_type.as_str() {
+        "m.replace" => marks.replaced = true,
+        "m.thread" => marks.threaded = true,
+        "m.reference" => marks.referenced = true,
+        _ => {}
+    }
+    MARKS.put(txn, &(room, parent.clone()), &marks);
     if relates_to.rel_type == "m.thread" {
         let before = THREADS.get(txn, &(room, parent.clone()))?;
         if let Some(before) = before {

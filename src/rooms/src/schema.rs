@@ -9,7 +9,7 @@ use store::{At, Blob, Family, Position, Table, TableInfo};
 
 use crate::aliases::Alias;
 use crate::types::{
-    EventNo, Member, Relation, RoomHead, StateDelta, StoredEvent, ThreadSummary, UserRoom,
+    EventNo, Marks, Member, Relation, RoomHead, StateDelta, StoredEvent, ThreadSummary, UserRoom,
 };
 
 /// Events by place.
@@ -50,9 +50,8 @@ pub(crate) const THREAD_ORDER: Table<(RoomSn, Reverse<EventNo>), String> =
 /// Who has written in a thread.
 pub(crate) const THREAD_SENDERS: Table<(RoomSn, String, UserSn), ()> =
     Table::derived(Family::Rooms, 8, "thread_senders", "rooms::check");
-/// Redacted events, by id: the event that redacts them.
-pub(crate) const REDACTIONS: Table<(RoomSn, String), EventNo> =
-    Table::source(Family::Rooms, 9, "redactions");
+/// What later events did to an event, by its id; only for events to which something was done.
+pub(crate) const MARKS: Table<(RoomSn, String), Marks> = Table::source(Family::Rooms, 9, "marks");
 /// Events by `origin_server_ts`.
 pub(crate) const TIMESTAMPS: Table<(RoomSn, u64, EventNo), ()> =
     Table::derived(Family::Rooms, 10, "timestamps", "rooms::check");
@@ -93,7 +92,7 @@ pub const TABLES: &[TableInfo] = &[
     THREADS.info(),
     THREAD_ORDER.info(),
     THREAD_SENDERS.info(),
-    REDACTIONS.info(),
+    MARKS.info(),
     TIMESTAMPS.info(),
     ALIASES.info(),
     ROOM_ALIASES.info(),

@@ -128,6 +128,34 @@ pub fn of_type_at(
     history(rows, branch, no)
 }
 
+/// Every event that set an entry on line `branch`, oldest first.
+pub fn history_of(
+    from: &impl Read,
+    room: RoomSn,
+    event_type: &str,
+    state_key: &str,
+    branch: u32,
+) -> Result<Vec<EventNo>> {
+    let prefix = (room, event_type.to_owned(), state_key.to_owned(), branch);
+    let mut found = Vec::new();
+    for row in STATE_HISTORY.scan(from, &prefix, Direction::Backward) {
+        found.push(row?.1);
+    }
+    Ok(found)
+}
+
+/// What the event at `no` changed.
+pub fn change_of(
+    from: &impl Read,
+    room: RoomSn,
+    branch: u32,
+    no: EventNo,
+) -> Result<Vec<StateDelta>> {
+    Ok(STATE_LOG
+        .get(from, &(room, branch, no))?
+        .unwrap_or_default())
+}
+
 type HistoryRow = ((RoomSn, String, String, u32, Reverse<EventNo>), EventNo);
 
 fn history(

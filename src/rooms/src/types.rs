@@ -271,6 +271,21 @@ pub struct Relation {
 
 impl Record for Relation {}
 
+/// What later events did to an event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Marks {
+    /// The event that redacts it.
+    pub redacted_by: Option<EventNo>,
+    /// Events refer to it with `m.replace`, or did before they were redacted.
+    pub replaced: bool,
+    /// The same for `m.thread`.
+    pub threaded: bool,
+    /// The same for `m.reference`.
+    pub referenced: bool,
+}
+
+impl Record for Marks {}
+
 /// A thread, by its root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ThreadSummary {

@@ -1,0 +1,229 @@
+//! Joining, inviting, leaving, kicking, banning, knocking.
+//! <https://spec.matrix.org/v1.19/client-server-api/#room-membership>
+
+use event::EventId;
+use event::auth::{JoinRule, Membership};
+use event::json;
+use names::RoomSn;
+use serde_json::{Map, Value};
+use store::Read;
+
+use crate::append::string_member;
+use crate::{Error, NewEvent, Result, RoomWriter, Sender, members};
+
+/// What a member event shows of a user.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MemberProfile {
+    /// `displayname`.
+    pub displayname: Option<String>,
+    /// `avatar_url`.
+    pub avatar_url: Option<String>,
+}
+
+/// The content of a member event.
+pub fn member_content(membership: &str, profile: &MemberProfile, reason: Option<&str>) -> String {
+    let mut content = Map::new();
+    content.insert("membership".to_owned(), membership.into());
+    if let Some(displayname) = &profile.displayname {
+        content.insert("displayname".to_owned(), displayname.as_str().into());
+    }
+    if let Some(avatar_url) = &profile.avatar_url {
+        content.insert("avatar_url".to_owned(), avatar_url.as_str().into());
+    }
+    if let Some(reason) = reason {
+        content.insert("reason".to_owned(), reason.into());
+    }
+    Value::Object(content).to_string()
+}
+
+/// What a user does to their own or another's membership.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// The user joins.
+    Join,
+    /// Another is invited.
+    Invite,
+    /// The user leaves, or refuses an invitation, or takes a knock back.
+    Leave,
+    /// Another is made to leave.
+    Kick,
+    /// Another is kept out.
+    Ban,
+    /// Another may come in again.
+    Unban,
+    /// The user asks to be let in.
+    Knock,
+}
+
+/// A change of membership.
+#[derive(Clone, Debug)]
+pub struct Change<'a> {
+    /// What is done.
+    pub action: Action,
+    /// Who does it.
+    pub sender: Sender<'a>,
+    /// To whom; the sender where they do it to themselves.
+    pub target: Sender<'a>,
+    /// How the target is shown. Used for joins, invitations and knocks.
+    pub profile: MemberProfile,
+    /// Why.
+    pub reason: Option<&'a str>,
+    /// The sender is a guest.
+    pub is_guest: bool,
+    /// Of an invitation: to a direct chat.
+    pub is_direct: bool,
+}
+
+/// Changes a membership. Joining a room once more changes nothing unless the profile did.
+///
+/// # Errors
+/// [`Error::NotAllowed`] and [`Error::Forbidden`], [`Error::GuestForbidden`].
+pub fn change(writer: &mut RoomWriter<'_>, change: &Change<'_>) -> Result<Option<EventId>> {
+    let room = writer.room();
+    let before = members::membership(writer.txn(), room, change.target.user)?;
+    let (membership, profile) = match change.action {
+        Action::Join => ("join", &change.profile),
+        Action::Invite => ("invite", &change.profile),
+        Action::Knock => ("knock", &change.profile),
+        Action::Ban => ("ban", &MemberProfile::default()),
+        Action::Leave | Action::Kick | Action::Unban => ("leave", &MemberProfile::default()),
+    };
+    check_before(change, before)?;
+    let mut content = member_content(membership, profile, change.reason);
+    if change.action == Action::Invite && change.is_direct {
+        content.insert_str(content.len() - 1, ",\"is_direct\":true");
+    }
+    if change.action == Action::Join {
+        if change.is_guest && !guests_may_join(writer)? {
+            return Err(Error::GuestForbidden);
+        }
+        if before == Membership::Join && is_shown_so(writer, change)? {
+            return Ok(None);
+        }
+        if let Some(authoriser) = authoriser(writer, change.sender, before)? {
+            let key = "join_authorised_via_users_server";
+            content.insert_str(
+                content.len() - 1,
+                &format!(",\"{key}\":{}", Value::from(authoriser)),
+            );
+        }
+    }
+    let (_, event_id) = writer.append(&NewEvent::member(change.sender, change.target, &content))?;
+    Ok(Some(event_id))
+}
+
+/// What the authorisation rules allow but the endpoints don't.
+fn check_before(change: &Change<'_>, before: Membership) -> Result<()> {
+    match (change.action, before) {
+        (Action::Unban, Membership::Ban) => Ok(()),
+        (Action::Unban, _) => Err(Error::Forbidden("the user is not banned")),
+        (Action::Kick, Membership::Ban) => Err(Error::Forbidden("the user is banned")),
+        (Action::Kick, Membership::Leave) => Err(Error::Forbidden("the user is not in the room")),
+        (Action::Leave, Membership::Ban) => Err(Error::Forbidden("the user is banned")),
+        (Action::Leave, Membership::Leave) => Err(Error::Forbidden("the user is not in the room")),
+        (Action::Knock, Membership::Join) => {
+            Err(Error::Forbidden("the user is in the room already"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn guests_may_join(writer: &RoomWriter<'_>) -> Result<bool> {
+    let event = writer.state_event("m.room.guest_access", "")?;
+    Ok(event.is_some_and(|event| {
+        event
+            .pdu()
+            .content_str("guest_access")
+            .is_some_and(|access| access == "can_join")
+    }))
+}
+
+/// Whether the current member event already shows the joining user so.
+fn is_shown_so(writer: &RoomWriter<'_>, change: &Change<'_>) -> Result<bool> {
+    let Some(event) = writer.state_event("m.room.member", change.target.user_id)? else {
+        return Ok(false);
+    };
+    let content = event.pdu().content();
+    let shown = MemberProfile {
+        displayname: string_member(content, "displayname").map(|name| name.into_owned()),
+        avatar_url: string_member(content, "avatar_url").map(|url| url.into_owned()),
+    };
+    Ok(shown == change.profile)
+}
+
+/// For a restricted room that the user is not invited to: a member who may invite, in whose name the
+/// user is let in. <https://spec.matrix.org/v1.19/client-server-api/#restricted-rooms>
+fn authoriser(
+    writer: &mut RoomWriter<'_>,
+    user: Sender<'_>,
+    before: Membership,
+) -> Result<Option<String>> {
+    if matches!(before, Membership::Join | Membership::Invite) {
+        return Ok(None);
+    }
+    let Some(join_rules) = writer.state_event("m.room.join_rules", "")? else {
+        return Ok(None);
+    };
+    let restricted = match join_rules.join_rule() {
+        Some(JoinRule::Restricted) => writer.rules().auth.restricted,
+        Some(JoinRule::KnockRestricted) => writer.rules().auth.knock_restricted,
+        _ => false,
+    };
+    if !restricted {
+        return Ok(None);
+    }
+    let allowed = allowed_rooms(join_rules.pdu().content());
+    if !is_in_any(writer.txn(), user, &allowed)? {
+        return Err(Error::Forbidden(
+            "the user is in none of the rooms whose members may join",
+        ));
+    }
+    let room = writer.room();
+    for member in members::local_joined(writer.txn(), room)? {
+        let user_id = names::user_id(writer.txn(), member)?;
+        if writer.with_power_levels(|levels| levels.user(&user_id) >= levels.invite())? {
+            return Ok(Some(user_id));
+        }
+    }
+    Err(Error::Forbidden(
+        "no member of this server may let others in",
+    ))
+}
+
+/// The rooms in `allow` of join rules.
+pub fn allowed_rooms(join_rules: &str) -> Vec<String> {
+    let Some(list) = json::member(join_rules, "allow").filter(|list| json::is_array(list)) else {
+        return Vec::new();
+    };
+    json::elements(list)
+        .filter(|entry| {
+            json::is_object(entry)
+                && string_member(entry, "type").is_some_and(|kind| kind == "m.room_membership")
+        })
+        .filter_map(|entry| string_member(entry, "room_id"))
+        .map(|room| room.into_owned())
+        .collect()
+}
+
+/// Whether a user is joined to any of the rooms.
+pub fn is_in_any(from: &impl Read, user: Sender<'_>, rooms: &[String]) -> Result<bool> {
+    for room_id in rooms {
+        if let Some(room) = names::room_sn(from, room_id)?
+            && members::membership(from, room, user.user)? == Membership::Join
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether a user is joined to a room now.
+///
+/// # Errors
+/// [`Error::Forbidden`] if not.
+pub fn must_be_joined(from: &impl Read, room: RoomSn, user: Sender<'_>) -> Result<()> {
+    match members::membership(from, room, user.user)? {
+        Membership::Join => Ok(()),
+        _ => Err(Error::Forbidden("the user is not in the room")),
+    }
+}

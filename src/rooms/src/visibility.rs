@@ -1,0 +1,186 @@
+//! Who may see which event: `m.room.history_visibility` and the user's membership at the event.
+//! <https://spec.matrix.org/v1.19/client-server-api/#server-behaviour-5>
+//!
+//! Both have few changes in a room, so they are read once as lists of (place, value), and every event
+//! is then judged in memory.
+
+use event::auth::Membership;
+use names::{RoomSn, UserSn};
+use store::Read;
+
+use crate::append::string_member;
+use crate::{EventNo, Flags, Result, StoredEvent, event_log, members, state};
+
+/// `history_visibility`, ordered from open to closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum HistoryVisibility {
+    /// Anyone, at any time.
+    WorldReadable,
+    /// Members, from any time.
+    Shared,
+    /// Members, from their invitation on.
+    Invited,
+    /// Members, from their joining on.
+    Joined,
+}
+
+impl HistoryVisibility {
+    fn of_event(event: &StoredEvent) -> Self {
+        let content = event::json::member(&event.json, "content").unwrap_or("{}");
+        match string_member(content, "history_visibility").as_deref() {
+            Some("world_readable") => HistoryVisibility::WorldReadable,
+            Some("invited") => HistoryVisibility::Invited,
+            Some("joined") => HistoryVisibility::Joined,
+            _ => HistoryVisibility::Shared,
+        }
+    }
+
+    /// The room's visibility now.
+    pub fn current(from: &impl Read, room: RoomSn) -> Result<Self> {
+        let no = state::current(from, room, "m.room.history_visibility", "")?;
+        let event = no
+            .map(|no| event_log::get(from, room, no))
+            .transpose()?
+            .flatten();
+        Ok(event.map_or(HistoryVisibility::Shared, |event| Self::of_event(&event)))
+    }
+}
+
+/// What one user may see of one room.
+pub struct Visibility {
+    /// Changes of the visibility, oldest first.
+    visibility: Vec<(EventNo, HistoryVisibility)>,
+    /// Changes of the user's membership, oldest first.
+    membership: Vec<(EventNo, Membership)>,
+}
+
+impl Visibility {
+    /// Reads what is needed to judge the room's events for a user; for nobody in particular without one.
+    pub fn of(from: &impl Read, room: RoomSn, user: Option<(UserSn, &str)>) -> Result<Self> {
+        let mut visibility = Vec::new();
+        for no in state::history_of(from, room, "m.room.history_visibility", "", 0)? {
+            if let Some(event) = event_log::get(from, room, no)? {
+                visibility.push((no, HistoryVisibility::of_event(&event)));
+            }
+        }
+        let mut membership = Vec::new();
+        if let Some((user, user_id)) = user {
+            membership = memberships(from, room, user, user_id)?;
+        }
+        Ok(Self {
+            visibility,
+            membership,
+        })
+    }
+
+    fn visibility_at(&self, no: EventNo) -> HistoryVisibility {
+        let changes = self.visibility.partition_point(|(at, _)| *at <= no);
+        let value = |index: usize| match index.checked_sub(1) {
+            Some(last) => self.visibility[last].1,
+            None => HistoryVisibility::Shared,
+        };
+        let after = value(changes);
+        // A change of visibility is seen by those who see what is before it or what is after it.
+        match changes.checked_sub(1).map(|last| self.visibility[last].0) {
+            Some(at) if at == no => after.min(value(changes - 1)),
+            _ => after,
+        }
+    }
+
+    /// The user's membership right after the event at `no`.
+    pub fn membership_at(&self, no: EventNo) -> Membership {
+        match self
+            .membership
+            .partition_point(|(at, _)| *at <= no)
+            .checked_sub(1)
+        {
+            Some(last) => self.membership[last].1,
+            None => Membership::Leave,
+        }
+    }
+
+    /// Whether the user may see the event at `no`.
+    pub fn allows(&self, no: EventNo, event: &StoredEvent) -> bool {
+        event.flags.is_visible() && self.allows_place(no)
+    }
+
+    /// Whether the user may see what happened at `no`, and the state there.
+    pub fn allows_place(&self, no: EventNo) -> bool {
+        let visibility = self.visibility_at(no);
+        if visibility == HistoryVisibility::WorldReadable {
+            return true;
+        }
+        let membership = self.membership_at(no);
+        let before = self.membership_at(EventNo(no.0.saturating_sub(1)));
+        if membership == Membership::Join || before == Membership::Join {
+            // Someone who leaves sees their own leaving, nothing after it.
+            return membership == Membership::Join || self.is_own_change(no);
+        }
+        if self.is_own_change(no) && membership != Membership::Leave {
+            return true;
+        }
+        match visibility {
+            HistoryVisibility::WorldReadable => true,
+            HistoryVisibility::Shared => self.joins_after(no),
+            HistoryVisibility::Invited => membership == Membership::Invite,
+            HistoryVisibility::Joined => false,
+        }
+    }
+
+    fn is_own_change(&self, no: EventNo) -> bool {
+        self.membership
+            .binary_search_by_key(&no, |(at, _)| *at)
+            .is_ok()
+    }
+
+    fn joins_after(&self, no: EventNo) -> bool {
+        self.membership
+            .iter()
+            .any(|(at, is)| *at > no && *is == Membership::Join)
+    }
+
+    /// Whether the user was ever joined.
+    pub fn was_joined(&self) -> bool {
+        self.membership
+            .iter()
+            .any(|(_, is)| *is == Membership::Join)
+    }
+}
+
+fn memberships(
+    from: &impl Read,
+    room: RoomSn,
+    user: UserSn,
+    user_id: &str,
+) -> Result<Vec<(EventNo, Membership)>> {
+    let Some(current) = members::get(from, room, user)? else {
+        return Ok(Vec::new());
+    };
+    let mut found = Vec::new();
+    for no in state::history_of(from, room, "m.room.member", user_id, 0)? {
+        if no == current.event {
+            found.push((no, current.membership()));
+        } else if let Some(event) = event_log::get(from, room, no)? {
+            let content = event::json::member(&event.json, "content").unwrap_or("{}");
+            found.push((
+                no,
+                Membership::of_content(content).unwrap_or(Membership::Other),
+            ));
+        }
+    }
+    Ok(found)
+}
+
+/// Whether a user may look into a room now: joined, or the room is open to the world. Users who left may
+/// see what was there until then; the caller bounds the place.
+pub fn may_peek(from: &impl Read, room: RoomSn, user: UserSn) -> Result<bool> {
+    if members::membership(from, room, user)? == Membership::Join {
+        return Ok(true);
+    }
+    Ok(HistoryVisibility::current(from, room)? == HistoryVisibility::WorldReadable)
+}
+
+/// Whether clients may be shown the event at all.
+pub fn is_shown(event: &StoredEvent) -> bool {
+    event.flags.0 & (Flags::REJECTED.0 | Flags::SOFT_FAILED.0) == 0
+}
