@@ -105,7 +105,8 @@ pub fn is_server_name(name: &str) -> bool {
 }
 
 fn looks_like_ipv4(host: &str) -> bool {
-    host.split('.').count() == 4
+    host.ends_with(|last: char| last.is_ascii_digit())
+        && host.split('.').count() == 4
         && host
             .split('.')
             .all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()))
