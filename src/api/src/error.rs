@@ -252,7 +252,9 @@ impl ApiError {
 
     /// Adds a field beside `errcode` and `error`, such as `admin_contact` or `current_version`.
     pub fn with_field(mut self, name: &str, value: impl Into<Value>) -> Self {
-        self.extra.get_or_insert_default().insert(name.to_owned(), value.into());
+        self.extra
+            .get_or_insert_default()
+            .insert(name.to_owned(), value.into());
         self
     }
 
@@ -326,7 +328,10 @@ impl ApiError {
 
     /// 403 `M_USER_DEACTIVATED`.
     pub fn user_deactivated() -> Self {
-        Self::new(ErrCode::UserDeactivated, "This account has been deactivated")
+        Self::new(
+            ErrCode::UserDeactivated,
+            "This account has been deactivated",
+        )
     }
 
     /// 429 `M_LIMIT_EXCEEDED`, with `Retry-After` in whole seconds and `retry_after_ms`.
@@ -386,8 +391,11 @@ impl ApiError {
 
     /// 403 `M_WRONG_ROOM_KEYS_VERSION`, with the backup version that is current.
     pub fn wrong_room_keys_version(current_version: &str) -> Self {
-        Self::new(ErrCode::WrongRoomKeysVersion, "This is not the current version of the backup")
-            .with_field("current_version", current_version)
+        Self::new(
+            ErrCode::WrongRoomKeysVersion,
+            "This is not the current version of the backup",
+        )
+        .with_field("current_version", current_version)
     }
 
     /// 403 `M_RESOURCE_LIMIT_EXCEEDED`, with the required `admin_contact` (a URI).
@@ -405,9 +413,12 @@ impl ApiError {
         info_uri: &str,
         can_upgrade: bool,
     ) -> Self {
-        let error =
-            Self::new(ErrCode::UserLimitExceeded, message).with_field("info_uri", info_uri);
-        if can_upgrade { error.with_field("can_upgrade", true) } else { error }
+        let error = Self::new(ErrCode::UserLimitExceeded, message).with_field("info_uri", info_uri);
+        if can_upgrade {
+            error.with_field("can_upgrade", true)
+        } else {
+            error
+        }
     }
 
     /// 400 `M_UNKNOWN`: the request is wrong in a way that no other code names.
@@ -417,8 +428,11 @@ impl ApiError {
 
     /// 408 `M_UNKNOWN`: the body did not arrive in time.
     pub fn request_timeout() -> Self {
-        Self::new(ErrCode::Unknown, "The request's body did not arrive in time")
-            .with_status(StatusCode::REQUEST_TIMEOUT)
+        Self::new(
+            ErrCode::Unknown,
+            "The request's body did not arrive in time",
+        )
+        .with_status(StatusCode::REQUEST_TIMEOUT)
     }
 
     /// 500 `M_UNKNOWN`. The cause goes to the log, never to the client.
@@ -459,14 +473,17 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = Response::new(self.body().into());
         *response.status_mut() = self.status;
-        response
-            .headers_mut()
-            .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response.headers_mut().insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        );
         if let Some(wait) = self.retry_after {
             // Rounded up: a client that comes back a fraction early would be refused again.
             let seconds = wait.as_millis().div_ceil(1000).max(1);
             let seconds = u64::try_from(seconds).unwrap_or(u64::MAX);
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }
@@ -513,7 +530,10 @@ mod tests {
     #[test]
     fn a_wrong_method_and_an_unknown_path_share_a_code_and_differ_in_status() {
         assert_eq!(ApiError::unrecognized().status(), StatusCode::NOT_FOUND);
-        assert_eq!(ApiError::wrong_method().status(), StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(
+            ApiError::wrong_method().status(),
+            StatusCode::METHOD_NOT_ALLOWED
+        );
         assert_eq!(ApiError::wrong_method().code(), Some(ErrCode::Unrecognized));
     }
 }

@@ -66,7 +66,9 @@ pub fn parse_object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiErro
     let text = std::str::from_utf8(body)
         .map_err(|_| ApiError::not_json("The request's body is not UTF-8"))?;
     // serde would take an array for a struct, field by field; the specification means objects.
-    let is_object = text.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('{');
+    let is_object = text
+        .trim_start_matches([' ', '\t', '\r', '\n'])
+        .starts_with('{');
     if !is_object {
         return Err(match is_json(text) {
             Ok(()) => ApiError::bad_json("The request's body must be a JSON object"),
@@ -78,7 +80,11 @@ pub fn parse_object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiErro
 
 /// As [`parse_object`]; nothing, or only white space, is read as `{}`.
 pub fn parse_object_or_empty<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
-    if body.iter().all(u8::is_ascii_whitespace) { parse_object(b"{}") } else { parse_object(body) }
+    if body.iter().all(u8::is_ascii_whitespace) {
+        parse_object(b"{}")
+    } else {
+        parse_object(body)
+    }
 }
 
 fn is_json(text: &str) -> Result<(), serde_json::Error> {
@@ -125,7 +131,9 @@ async fn collect(mut body: Body, limit: usize) -> Result<Bytes, ApiError> {
     let mut rest = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(body_error)?;
-        let Ok(data) = frame.into_data() else { continue };
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
         if first.len() + rest.len() + data.len() > limit {
             return Err(too_large(limit));
         }
@@ -173,9 +181,10 @@ impl JsonBytes {
 impl IntoResponse for JsonBytes {
     fn into_response(self) -> Response {
         let mut response = Response::new(Body::from(self.0));
-        response
-            .headers_mut()
-            .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response.headers_mut().insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        );
         response
     }
 }
@@ -216,7 +225,9 @@ mod tests {
     }
 
     fn code_of(body: &[u8]) -> Option<ErrCode> {
-        parse_object::<Named>(body).expect_err("the body is refused").code()
+        parse_object::<Named>(body)
+            .expect_err("the body is refused")
+            .code()
     }
 
     #[test]

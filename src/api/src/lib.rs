@@ -6,4 +6,6 @@
 
 pub mod error;
 pub mod json;
+pub mod limits;
 pub mod request;
+pub mod server;
