@@ -2,6 +2,7 @@
 //! keeps its request in flight until it has ended.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -12,23 +13,35 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::compress::CompressedBody;
-use super::idle::InFlight;
+use super::idle::{Activity, InFlight};
 use crate::request::BodyStalled;
 
 /// The body of a request; it fails with [`BodyStalled`] when nothing comes for `stall`.
 pub(super) struct RequestBody {
     incoming: Incoming,
+    activity: Arc<Activity>,
+    ended: bool,
     stall: Duration,
     /// Set while a read waits for the peer.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl RequestBody {
-    pub fn new(incoming: Incoming, stall: Duration) -> Self {
+    pub fn new(incoming: Incoming, in_flight: &InFlight, stall: Duration) -> Self {
         Self {
             incoming,
+            activity: in_flight.activity(),
+            ended: false,
             stall,
             timer: None,
+        }
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        if !self.ended && !http_body::Body::is_end_stream(&self.incoming) {
+            self.activity.leave_unread();
         }
     }
 }
@@ -44,6 +57,7 @@ impl http_body::Body for RequestBody {
         let this = self.get_mut();
         if let Poll::Ready(frame) = Pin::new(&mut this.incoming).poll_frame(context) {
             this.timer = None;
+            this.ended = !matches!(frame, Some(Ok(_)));
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
         let stall = this.stall;

@@ -98,7 +98,7 @@ impl Door {
             if http_body::Body::is_end_stream(&incoming) {
                 Body::empty()
             } else {
-                Body::new(RequestBody::new(incoming, stall))
+                Body::new(RequestBody::new(incoming, &in_flight, stall))
             }
         });
         let mut router = self.router.clone();

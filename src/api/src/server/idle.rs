@@ -5,9 +5,14 @@
 //! connection); while a request is in flight reading has no deadline here, for bodies have their own;
 //! a response that the peer takes no byte of ends with the write timeout.
 //!
-//! Timers are lazy: a request moves an instant in memory, and the timer, when it fires too early, is set anew.
+//! Timers are lazy: a request moves an instant in memory, and the timer, when it fires too early, is set
+//! anew. An idle connection may therefore live up to twice its time.
+//!
+//! A response that went out before its request's body had come in whole is followed by a short linger:
+//! closing at once would reset the connection, and the peer would lose the response it has not read yet.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -25,6 +30,8 @@ pub(super) struct Activity {
     http2: AtomicBool,
     /// A request's head has begun and not ended.
     in_head: AtomicBool,
+    /// A request's body was left unread by its endpoint.
+    unread: AtomicBool,
     /// Microseconds after `accepted` at which the last request ended or the current head began.
     since_us: AtomicU64,
 }
@@ -37,6 +44,7 @@ impl Activity {
             in_flight: AtomicU32::new(0),
             http2: AtomicBool::new(false),
             in_head: AtomicBool::new(true),
+            unread: AtomicBool::new(false),
             since_us: AtomicU64::new(0),
         })
     }
@@ -45,6 +53,7 @@ impl Activity {
     pub fn begin(self: &Arc<Self>, http2: bool) -> InFlight {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         self.in_head.store(false, Ordering::Relaxed);
+        self.unread.store(false, Ordering::Relaxed);
         if http2 {
             self.http2.store(true, Ordering::Relaxed);
         }
@@ -67,6 +76,12 @@ impl Activity {
         }
     }
 
+    /// Notes that the peer may still be sending a body nobody reads.
+    pub fn leave_unread(&self) {
+        self.unread.store(true, Ordering::Relaxed);
+    }
+
+    /// When the peer is too late; none while it is our turn.
     fn read_deadline(&self, timeouts: &StreamTimeouts) -> Option<Instant> {
         if self.in_flight.load(Ordering::Relaxed) > 0 {
             return None;
@@ -84,6 +99,13 @@ impl Activity {
 /// A request in flight.
 #[derive(Debug)]
 pub(super) struct InFlight(Arc<Activity>);
+
+impl InFlight {
+    /// The connection it belongs to.
+    pub fn activity(&self) -> Arc<Activity> {
+        Arc::clone(&self.0)
+    }
+}
 
 impl Drop for InFlight {
     fn drop(&mut self) {
@@ -109,7 +131,19 @@ pub(super) struct Timed<S> {
     read_timer: Pin<Box<Sleep>>,
     /// Set while a write waits for the peer.
     write_timer: Option<Pin<Box<Sleep>>>,
+    /// Set once the connection is shut down and only waits for the peer to have read the response.
+    linger: Option<Linger>,
 }
+
+#[derive(Debug)]
+struct Linger {
+    timer: Pin<Box<Sleep>>,
+    discarded_bytes: usize,
+}
+
+/// How long, and for how many bytes, a connection lingers.
+const LINGER_TIME: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 64 << 20;
 
 impl<S> Timed<S> {
     pub fn new(stream: S, activity: Arc<Activity>, timeouts: StreamTimeouts) -> Self {
@@ -120,20 +154,21 @@ impl<S> Timed<S> {
             timeouts,
             read_timer: Box::pin(sleep_until(first)),
             write_timer: None,
+            linger: None,
         }
     }
 
     fn poll_read_deadline(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
         loop {
-            let Some(deadline) = self.activity.read_deadline(&self.timeouts) else {
-                return Poll::Pending;
-            };
-            // A timer that fires before the deadline is good enough: it is then set to it.
-            if self.read_timer.is_elapsed() || self.read_timer.deadline() > deadline {
-                self.read_timer.as_mut().reset(deadline);
+            let deadline = self.activity.read_deadline(&self.timeouts);
+            // The end of a request in flight wakes nobody here, so one looks again from time to time.
+            let look_at = deadline.unwrap_or_else(|| Instant::now() + self.timeouts.idle);
+            // A timer that fires before that is good enough: it is then set anew.
+            if self.read_timer.is_elapsed() || self.read_timer.deadline() > look_at {
+                self.read_timer.as_mut().reset(look_at);
             }
             ready!(self.read_timer.as_mut().poll(context));
-            if Instant::now() >= deadline {
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 return Poll::Ready(timed_out("the peer sent no request in time"));
             }
         }
@@ -181,7 +216,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Timed<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Timed<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Timed<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -219,8 +254,36 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Timed<S> {
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let result = Pin::new(&mut this.stream).poll_shutdown(context);
-        this.after_write(context, result)
+        if this.linger.is_none() {
+            let result = Pin::new(&mut this.stream).poll_shutdown(context);
+            ready!(this.after_write(context, result))?;
+            if !this.activity.unread.load(Ordering::Relaxed) {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        this.poll_linger(context).map(Ok)
+    }
+}
+
+impl<S: AsyncRead + Unpin> Timed<S> {
+    /// Reads and forgets what the peer still sends, until it closes or the linger is over.
+    fn poll_linger(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let linger = self.linger.get_or_insert_with(|| Linger {
+            timer: Box::pin(sleep_until(Instant::now() + LINGER_TIME)),
+            discarded_bytes: 0,
+        });
+        let mut space = [MaybeUninit::<u8>::uninit(); 4096];
+        while linger.discarded_bytes < LINGER_BYTES {
+            let mut buffer = ReadBuf::uninit(&mut space);
+            match Pin::new(&mut self.stream).poll_read(context, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                    linger.discarded_bytes += buffer.filled().len();
+                }
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => return linger.timer.as_mut().poll(context),
+            }
+        }
+        Poll::Ready(())
     }
 }
 

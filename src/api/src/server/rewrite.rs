@@ -64,7 +64,7 @@ fn stable_path(path: &str) -> Option<String> {
 }
 
 fn stable_of_unstable(rest: &str) -> Option<String> {
-    let (namespace, tail) = rest.split_once('/')?;
+    let (namespace, tail) = rest.split_once('/').unwrap_or((rest, ""));
     // Without a proposal's namespace the whole API is meant, as Element does with
     // `/unstable/keys/device_signing/upload`.
     if !namespace.contains('.') {
