@@ -1,0 +1,228 @@
+//! Headers of media responses: what keeps a stranger's file from doing harm in a browser.
+
+use std::fmt::Write as _;
+
+use crate::content_type;
+use crate::id::hex;
+
+/// Sent with every media response. The policy is the one that the content repository section
+/// recommends; `nosniff` binds browsers to the declared type, on which the choice between inline and
+/// attachment rests; `cross-origin` lets web clients on other origins use the content.
+pub const SAFETY: [(&str, &str); 5] = [
+    (
+        "content-security-policy",
+        "sandbox; default-src 'none'; script-src 'none'; plugin-types application/pdf; \
+         style-src 'unsafe-inline'; object-src 'self';",
+    ),
+    ("cross-origin-resource-policy", "cross-origin"),
+    ("referrer-policy", "no-referrer"),
+    ("x-content-type-options", "nosniff"),
+    ("x-robots-tag", "noindex, nofollow, noarchive, noimageindex"),
+];
+
+/// `Cache-Control` of content that needed an access token: content never changes, but a shared cache
+/// must not hand it to others, and quarantined or deleted content should go away within a day.
+pub const CACHE_AUTHENTICATED: &str = "private, max-age=86400, immutable";
+
+/// `Cache-Control` of content from the deprecated endpoints without authentication.
+pub const CACHE_PUBLIC: &str = "public, max-age=86400, immutable";
+
+/// The two headers that depend on the content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContentHeaders {
+    /// `Content-Type`.
+    pub content_type: String,
+    /// `Content-Disposition`; always printable ASCII.
+    pub content_disposition: String,
+}
+
+/// Headers of a download: inline for the types that the specification lists, attachment for all
+/// others, with the file name of the upload.
+pub fn for_download(content_type: Option<&str>, file_name: Option<&str>) -> ContentHeaders {
+    let content_type = content_type::accept(content_type);
+    let inline = content_type::is_inline(content_type);
+    ContentHeaders {
+        content_type: content_type.to_owned(),
+        content_disposition: disposition(inline, file_name),
+    }
+}
+
+/// Headers of a thumbnail: always inline, with a generic file name (spec: e.g. `thumbnail.png`).
+/// `content_type` is one that the renderer makes.
+pub fn for_thumbnail(content_type: &str) -> ContentHeaders {
+    let extension = content_type.rsplit('/').next().unwrap_or_default();
+    ContentHeaders {
+        content_type: content_type.to_owned(),
+        content_disposition: disposition(true, Some(&format!("thumbnail.{extension}"))),
+    }
+}
+
+/// The strong `ETag` of content: equal content has an equal tag, whatever its URI.
+pub fn etag(sha256: &[u8; 32]) -> String {
+    format!("\"{}\"", hex(sha256))
+}
+
+/// `Content-Disposition` (RFC 6266). A plain name is a quoted string. Any other name is sent twice: as
+/// an approximation in ASCII for old readers, and exactly in the encoding of RFC 8187, which readers
+/// prefer.
+fn disposition(inline: bool, file_name: Option<&str>) -> String {
+    let mut header = String::from(if inline { "inline" } else { "attachment" });
+    let Some(file_name) = file_name
+        .map(sanitise_file_name)
+        .filter(|name| !name.is_empty())
+    else {
+        return header;
+    };
+    header.push_str("; filename=\"");
+    let mut plain = true;
+    for character in file_name.chars() {
+        if is_plain(character) {
+            header.push(character);
+        } else {
+            plain = false;
+            header.push('_');
+        }
+    }
+    header.push('"');
+    if !plain {
+        header.push_str("; filename*=UTF-8''");
+        for byte in file_name.bytes() {
+            // attr-char of RFC 8187, section 3.2.1
+            if byte.is_ascii_alphanumeric() || b"!#$&+-.^_`|~".contains(&byte) {
+                header.push(char::from(byte));
+            } else {
+                // Writing to a String cannot fail.
+                let _ = write!(header, "%{byte:02X}");
+            }
+        }
+    }
+    header
+}
+
+/// Characters that every reader of a quoted `filename` takes as themselves. RFC 6266, appendix D, warns
+/// of `\`, `"` and `%`; a `/` there tempts careless readers to leave their download directory.
+fn is_plain(character: char) -> bool {
+    matches!(character, ' '..='~') && !matches!(character, '"' | '\\' | '%' | '/')
+}
+
+/// A file name as it is stored and served: without control characters and the invisible marks that can
+/// turn the direction of text and so disguise an extension, and not longer than file systems allow.
+pub fn sanitise_file_name(name: &str) -> String {
+    const MAX_BYTES: usize = 255;
+    let mut sanitised = String::with_capacity(name.len().min(MAX_BYTES));
+    for character in name.chars() {
+        let turns_direction = matches!(
+            character,
+            '\u{200e}' | '\u{200f}' | '\u{061c}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+        );
+        if character.is_control() || turns_direction {
+            continue;
+        }
+        if sanitised.len() + character.len_utf8() > MAX_BYTES {
+            break;
+        }
+        sanitised.push(character);
+    }
+    sanitised
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn disposition_of(content_type: &str, name: &str) -> String {
+        for_download(Some(content_type), Some(name)).content_disposition
+    }
+
+    #[test]
+    fn a_listed_type_is_inline_and_any_other_an_attachment() {
+        assert_eq!(
+            disposition_of("image/png", "a.png"),
+            "inline; filename=\"a.png\""
+        );
+        assert_eq!(
+            disposition_of("text/html", "a.html"),
+            "attachment; filename=\"a.html\""
+        );
+        let unknown = for_download(None, None);
+        assert_eq!(unknown.content_type, "application/octet-stream");
+        assert_eq!(unknown.content_disposition, "attachment");
+    }
+
+    #[test]
+    fn a_name_beyond_plain_ascii_is_sent_exactly_and_as_an_approximation() {
+        assert_eq!(
+            disposition_of("image/png", "fö \"x\".png"),
+            "inline; filename=\"f_ _x_.png\"; filename*=UTF-8''f%C3%B6%20%22x%22.png"
+        );
+        assert_eq!(
+            disposition_of("image/png", "../100%.png"),
+            "inline; filename=\".._100_.png\"; filename*=UTF-8''..%2F100%25.png"
+        );
+    }
+
+    #[test]
+    fn a_name_cannot_add_a_header_or_turn_its_direction() {
+        assert_eq!(
+            disposition_of("image/png", "a\r\nSet-Cookie: x\u{202e}gnp.exe\0"),
+            "inline; filename=\"aSet-Cookie: xgnp.exe\""
+        );
+    }
+
+    #[test]
+    fn an_empty_name_is_left_out() {
+        assert_eq!(disposition_of("image/png", ""), "inline");
+        assert_eq!(disposition_of("image/png", "\n"), "inline");
+    }
+
+    #[test]
+    fn a_thumbnail_is_inline_under_a_generic_name() {
+        let headers = for_thumbnail("image/webp");
+        assert_eq!(
+            headers.content_disposition,
+            "inline; filename=\"thumbnail.webp\""
+        );
+    }
+
+    /// Reads the name back as RFC 6266 tells a recipient to: the extended form wins.
+    fn read_back(header: &str) -> String {
+        match header.split_once("filename*=UTF-8''") {
+            Some((_, encoded)) => {
+                let mut bytes = Vec::new();
+                let mut rest = encoded.bytes();
+                while let Some(byte) = rest.next() {
+                    if byte == b'%' {
+                        let digits = [rest.next().unwrap(), rest.next().unwrap()];
+                        let digits = std::str::from_utf8(&digits).unwrap();
+                        bytes.push(u8::from_str_radix(digits, 16).unwrap());
+                    } else {
+                        bytes.push(byte);
+                    }
+                }
+                String::from_utf8(bytes).unwrap()
+            }
+            None => match header.split_once("filename=\"") {
+                Some((_, quoted)) => quoted.strip_suffix('"').unwrap().to_owned(),
+                None => String::new(),
+            },
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_recipient_reads_back_the_name_that_was_stored(name in any::<String>()) {
+            let stored = sanitise_file_name(&name);
+            let header = disposition_of("image/png", &name);
+            prop_assert!(header.bytes().all(|byte| (b' '..=b'~').contains(&byte)));
+            prop_assert_eq!(read_back(&header), stored);
+        }
+
+        #[test]
+        fn sanitising_twice_changes_nothing_more(name in any::<String>()) {
+            let once = sanitise_file_name(&name);
+            prop_assert!(once.len() <= 255);
+            prop_assert_eq!(sanitise_file_name(&once), once);
+        }
+    }
+}
