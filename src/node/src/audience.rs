@@ -8,9 +8,9 @@ use std::collections::HashMap;
 use names::{RoomSn, UserSn};
 use parking_lot::RwLock;
 use roaring::RoaringBitmap;
-use store::{Position, Read, Result, View};
+use store::{Position, Read, View};
 
-use crate::Touched;
+use crate::{NodeError, Touched};
 
 /// Sets in memory; a set is dropped when there are too many, and read again.
 const MOST_ROOMS: usize = 50_000;
@@ -63,7 +63,7 @@ impl Audience {
         head: impl Fn() -> View,
         room: RoomSn,
         look: impl FnOnce(&RoaringBitmap) -> T,
-    ) -> Result<T> {
+    ) -> Result<T, NodeError> {
         loop {
             if let Some(joined) = self.inner.read().joined.get(&room) {
                 return Ok(look(joined));

@@ -8,6 +8,9 @@ pub enum NodeError {
     /// The store failed; see its error for whether it helps to try again.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The core of rooms failed.
+    #[error(transparent)]
+    Rooms(#[from] rooms::Error),
     /// Too much work is waiting already. The client may try again.
     #[error("too much work is waiting")]
     Overloaded,
