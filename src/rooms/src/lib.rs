@@ -21,6 +21,7 @@ mod error;
 pub mod event_log;
 pub mod members;
 pub mod membership;
+pub mod receipts;
 pub mod relations;
 pub mod render;
 mod schema;

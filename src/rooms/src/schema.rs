@@ -8,6 +8,7 @@ use names::{RoomSn, UserSn};
 use store::{At, Blob, Family, Position, Table, TableInfo};
 
 use crate::aliases::Alias;
+use crate::receipts::Receipt;
 use crate::types::{
     EventNo, Marks, Member, Relation, RoomHead, StateDelta, StoredEvent, ThreadSummary, UserRoom,
 };
@@ -62,6 +63,12 @@ pub(crate) const ROOM_ALIASES: Table<(RoomSn, String), ()> =
     Table::derived(Family::Rooms, 12, "room_aliases", "rooms::check");
 /// Rooms in the public directory.
 pub(crate) const DIRECTORY: Table<RoomSn, ()> = Table::source(Family::Rooms, 13, "directory");
+/// Read receipts by room, user, kind and thread.
+pub(crate) const RECEIPTS: Table<(RoomSn, UserSn, u8, String), At<Receipt>> =
+    Table::source(Family::Rooms, 14, "receipts");
+/// Read receipts by their last change.
+pub(crate) const RECEIPT_LOG: Table<(RoomSn, Position, UserSn, u8, String), ()> =
+    Table::derived(Family::Rooms, 15, "receipt_log", "rooms::check");
 /// Transaction ids of a device: what they made. The second part tells endpoints apart.
 pub(crate) const TRANSACTIONS: Table<(UserSn, String, String, String), At<String>> =
     Table::source(Family::Transactions, 1, "transactions");
@@ -97,6 +104,8 @@ pub const TABLES: &[TableInfo] = &[
     ALIASES.info(),
     ROOM_ALIASES.info(),
     DIRECTORY.info(),
+    RECEIPTS.info(),
+    RECEIPT_LOG.info(),
     TRANSACTIONS.info(),
     TRANSACTION_AGES.info(),
     EVENT_TRANSACTIONS.info(),
