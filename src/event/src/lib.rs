@@ -26,6 +26,7 @@ pub mod render;
 mod room_version;
 pub mod signature;
 pub mod signing_key;
+pub mod state_res;
 
 pub use auth::{AuthError, AuthEvent, StateLookup};
 pub use canonical::CanonicalError;
