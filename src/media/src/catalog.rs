@@ -187,10 +187,11 @@ impl Catalog {
         let (expired, waiting): (Vec<_>, Vec<_>) = pending
             .into_iter()
             .partition(|(_, expires_ms, _)| *expires_ms <= now_ms);
-        if let Some((_, until_ms, _)) = waiting.first().filter(|_| waiting.len() >= max_pending) {
-            return Err(MediaError::TooManyPending {
-                until_ms: *until_ms,
-            });
+        if waiting.len() >= max_pending {
+            let until_ms = waiting
+                .first()
+                .map_or(expires_ms, |(_, until_ms, _)| *until_ms);
+            return Err(MediaError::TooManyPending { until_ms });
         }
         for (_, _, key) in expired {
             remove(&mut txn, key)?;

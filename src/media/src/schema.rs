@@ -223,9 +223,8 @@ mod tests {
         };
         let rows = stored_rows(|txn| MEDIA.put(txn, &key, &record));
         let expected = format!(
-            "01{} 0103612e620269640107ac02010503742f7301016681{}{}ad02010802",
+            "01{} 0103612e620269640107ac02010503742f730101668101{}ad02010802",
             "ab".repeat(32),
-            "01",
             "cd".repeat(32)
         );
         assert_eq!(rows, [expected]);
@@ -250,9 +249,8 @@ mod tests {
         };
         let rows = stored_rows(|txn| THUMBNAILS.put(txn, &(key, RenditionKey(spec)), &record));
         let expected = format!(
-            "04{}00000060000000{}0101 01010503742f738101605e01",
-            "ab".repeat(32),
-            "5f"
+            "04{}000000600000005f0101 01010503742f738101605e01",
+            "ab".repeat(32)
         );
         assert_eq!(rows, [expected]);
     }
