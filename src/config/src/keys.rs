@@ -85,13 +85,13 @@ section! {
 section! {
     /// Connections and requests.
     pub struct Http {
-        /// Connections open at once on all listeners; more wait until one ends.
+        /// Connections open at once on all listeners; one more is answered 503 and closed.
         max_connections: u32 = 40_000;
         /// The largest body of a request, uploads aside.
         max_body_size: ByteSize = ByteSize::mib(10);
         /// The time a client has to send the head of a request.
         header_timeout: Duration = Duration::from_secs(15);
-        /// The longest pause while a client sends a body.
+        /// The longest pause while a client sends a body. A JSON body may take twice as long in whole.
         body_timeout: Duration = Duration::from_secs(30);
         /// The longest that a `/sync` waits, whatever the client asks for.
         max_sync_timeout: Duration = Duration::from_secs(90);

@@ -25,7 +25,9 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use axum::Router;
+use axum::extract::OriginalUri;
 use config::{Api, ApiSet, Bind};
+use http::Method;
 use ipnet::IpNet;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -35,6 +37,8 @@ use self::connection::ConnectionContext;
 use self::door::Door;
 use self::listener::{Bound, Listener};
 use self::tls::Certificate;
+
+use crate::error::ApiError;
 
 pub use self::observe::{RequestMetrics, metrics_router};
 pub use self::options::{ListenerOptions, ServerOptions, TlsFiles};
@@ -255,15 +259,22 @@ fn mount(routers: &Routers, apis: ApiSet, metrics: Option<&RequestMetrics>) -> R
     for (_, set) in sets.into_iter().filter(|(api, _)| apis.contains(*api)) {
         router = router.merge(set.clone());
     }
-    router =
-        router.method_not_allowed_fallback(|| async { crate::error::ApiError::wrong_method() });
+    router = router.method_not_allowed_fallback(wrong_method);
     if router.has_routes() {
         router = router.route_layer(observe::ObserveLayer::new(metrics.cloned()));
     }
     // Giving the state now, once, spares axum from doing it for every request.
-    router
-        .fallback(|| async { crate::error::ApiError::unrecognized() })
-        .with_state(())
+    router.fallback(unrecognized).with_state(())
+}
+
+async fn unrecognized(method: Method, OriginalUri(uri): OriginalUri) -> ApiError {
+    tracing::debug!(%method, path = uri.path(), "no such endpoint");
+    ApiError::unrecognized()
+}
+
+async fn wrong_method(method: Method, OriginalUri(uri): OriginalUri) -> ApiError {
+    tracing::debug!(%method, path = uri.path(), "no such method");
+    ApiError::wrong_method()
 }
 
 async fn accept(

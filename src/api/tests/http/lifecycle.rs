@@ -5,11 +5,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use api::server::{ListenerOptions, Routers, Server, ServerError, ServerOptions, TlsFiles};
+use api::server::{
+    ListenerOptions, RequestMetrics, Routers, Server, ServerError, ServerOptions, TlsFiles,
+    metrics_router,
+};
 use config::{Api, ApiSet, Bind};
 use http::{Request, Version};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use parking_lot::Mutex;
+use prometheus_client::registry::Registry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
@@ -162,6 +167,45 @@ async fn a_file_that_is_no_socket_is_never_removed() {
     };
     Server::bind(options, &Routers::default(), None).expect_err("refused");
     assert_eq!(std::fs::read(&path).expect("still there"), b"data");
+}
+
+#[tokio::test]
+async fn requests_are_counted_by_declared_path_and_status_and_never_by_what_a_client_wrote() {
+    let mut registry = Registry::default();
+    let metrics = RequestMetrics::register(&mut registry);
+    let shutdown = CancellationToken::new();
+    let routers = Routers {
+        metrics: metrics_router(Arc::new(Mutex::new(registry))),
+        ..routers(&shutdown)
+    };
+    let options = ServerOptions {
+        listeners: vec![ListenerOptions {
+            apis: ApiSet::of(&[Api::Client, Api::Metrics]),
+            ..tcp()
+        }],
+        ..options()
+    };
+    let server = Server::bind(options, &routers, Some(metrics)).expect("bound");
+    let address = server.tcp_addresses()[0];
+    tokio::spawn(server.run(shutdown));
+    for path in [
+        "directory/room/secret",
+        "directory/room/other",
+        "limited",
+        "secret/nonsense",
+    ] {
+        ask(address, "GET", &format!("/_matrix/client/v3/{path}"), "").await;
+    }
+    let answer = ask(address, "GET", "/_synapse/metrics", "").await;
+    let text = String::from_utf8(answer.body).expect("text");
+    for line in [
+        r#"meyrin_http_requests_total{method="GET",path="/_matrix/client/v3/directory/room/{alias}",status="200"} 2"#,
+        r#"meyrin_http_requests_total{method="GET",path="/_matrix/client/v3/limited",status="429"} 1"#,
+        r#"meyrin_http_request_seconds_count{method="GET",path="/_matrix/client/v3/directory/room/{alias}"} 2"#,
+    ] {
+        assert!(text.contains(line), "{line} in\n{text}");
+    }
+    assert!(!text.contains("secret"));
 }
 
 /// Writes a fresh self-signed certificate over the listener's files and returns it.

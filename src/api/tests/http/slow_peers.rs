@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use crate::house::{Answer, PATIENCE, ask, options, read_to_close, start};
 
 /// Short enough for a test, long enough for a busy machine to send a small request within it.
-const SHORT: Duration = Duration::from_millis(300);
+const SHORT: Duration = Duration::from_millis(800);
 
 #[tokio::test]
 async fn a_head_that_comes_byte_by_byte_is_cut_off() {
