@@ -31,7 +31,12 @@ impl Keys {
     /// Keys made from a number, so that two numbers are two identities.
     fn new(user: &User, seed: u8) -> Self {
         let key = |part: u8| SigningKey::from_bytes(&[seed.wrapping_mul(3).wrapping_add(part); 32]);
-        Self { user: user.id.clone(), master: key(1), self_signing: key(2), user_signing: key(3) }
+        Self {
+            user: user.id.clone(),
+            master: key(1),
+            self_signing: key(2),
+            user_signing: key(3),
+        }
     }
 
     fn key(&self, usage: &str, key: &SigningKey) -> Value {
@@ -69,7 +74,11 @@ fn upload(user: &User, mut body: Value) -> Response {
 }
 
 fn query(by: &User, of: &User) -> Value {
-    by.post("/v3/keys/query", json!({"device_keys": {of.id.clone(): []}})).ok()
+    by.post(
+        "/v3/keys/query",
+        json!({"device_keys": {of.id.clone(): []}}),
+    )
+    .ok()
 }
 
 fn master(by: &User, of: &User) -> Value {
@@ -77,7 +86,9 @@ fn master(by: &User, of: &User) -> Value {
 }
 
 fn changed(answer: &SyncAnswer, user: &User) -> Option<()> {
-    strings(&answer.0["device_lists"]["changed"]).contains(&user.id.as_str()).then_some(())
+    strings(&answer.0["device_lists"]["changed"])
+        .contains(&user.id.as_str())
+        .then_some(())
 }
 
 #[test]
@@ -86,7 +97,11 @@ fn the_first_keys_need_no_password_and_others_do() {
     let alice = server.register("alice");
     let (first, second) = (Keys::new(&alice, 1), Keys::new(&alice, 2));
     alice.post(UPLOAD, first.body()).ok();
-    assert_eq!(alice.post(UPLOAD, first.body()).status, 200, "the same again is no change");
+    assert_eq!(
+        alice.post(UPLOAD, first.body()).status,
+        200,
+        "the same again is no change"
+    );
     let asked = alice.post(UPLOAD, second.body());
     assert_eq!(asked.status, 401, "{asked}");
     assert!(asked.value()["session"].is_string(), "{asked}");
@@ -124,7 +139,10 @@ fn keys_of_another_user_and_keys_without_a_master_are_refused() {
     let of_bob = upload(&alice, Keys::new(&bob, 1).body());
     assert_eq!(of_bob.status, 400, "{of_bob}");
     let mut without_master = Keys::new(&alice, 1).body();
-    without_master.as_object_mut().expect("an object").remove("master_key");
+    without_master
+        .as_object_mut()
+        .expect("an object")
+        .remove("master_key");
     let without_master = upload(&alice, without_master);
     assert_eq!(without_master.status, 400, "{without_master}");
     assert!(master(&alice, &alice).is_null());
@@ -154,7 +172,9 @@ fn signatures_on_ones_own_device_are_seen_by_others() {
     });
     let unsigned = device.clone();
     sign(&mut device, &alice.id, &device_key, &own);
-    alice.post("/v3/keys/upload", json!({"device_keys": device})).ok();
+    alice
+        .post("/v3/keys/upload", json!({"device_keys": device}))
+        .ok();
     let keys = Keys::new(&alice, 1);
     upload(&alice, keys.body()).ok();
     let mut follower = bob.follow_from_now();
@@ -164,13 +184,22 @@ fn signatures_on_ones_own_device_are_seen_by_others() {
     sign(&mut signed, &alice.id, &key_id, &keys.self_signing);
     let body = json!({alice.id.clone(): {alice.device.clone(): signed}});
     let answer = alice.post("/v3/keys/signatures/upload", body).ok();
-    assert!(answer["failures"].is_null() || answer["failures"] == json!({}), "{answer}");
+    assert!(
+        answer["failures"].is_null() || answer["failures"] == json!({}),
+        "{answer}"
+    );
 
     follower.until("the signature", |answer| changed(answer, &alice));
     let seen = query(&bob, &alice)["device_keys"][&alice.id][&alice.device].clone();
     let signatures = &seen["signatures"][&alice.id];
-    assert_eq!(signatures[&key_id], signed["signatures"][&alice.id][&key_id], "{seen}");
-    assert_eq!(signatures[&device_key], device["signatures"][&alice.id][&device_key], "{seen}");
+    assert_eq!(
+        signatures[&key_id], signed["signatures"][&alice.id][&key_id],
+        "{seen}"
+    );
+    assert_eq!(
+        signatures[&device_key], device["signatures"][&alice.id][&device_key],
+        "{seen}"
+    );
 }
 
 #[test]

@@ -42,13 +42,19 @@ fn claim(by: &User, of: &User) -> Option<String> {
     let body = json!({"one_time_keys": {of.id.clone(): {of.device.clone(): "signed_curve25519"}}});
     let answer = by.post("/v3/keys/claim", body).ok();
     assert_eq!(answer["failures"], json!({}), "{answer}");
-    let keys = answer["one_time_keys"][&of.id][&of.device].as_object()?.clone();
+    let keys = answer["one_time_keys"][&of.id][&of.device]
+        .as_object()?
+        .clone();
     assert_eq!(keys.len(), 1, "{answer}");
     keys.into_iter().next().map(|key| key.0)
 }
 
 fn query(by: &User, of: &User) -> Value {
-    by.post("/v3/keys/query", json!({"device_keys": {of.id.clone(): []}})).ok()
+    by.post(
+        "/v3/keys/query",
+        json!({"device_keys": {of.id.clone(): []}}),
+    )
+    .ok()
 }
 
 fn counts(answer: &SyncAnswer) -> &Value {
@@ -64,11 +70,18 @@ fn listed(answer: &SyncAnswer, list: &str, user: &User) -> bool {
 fn device_keys_are_given_as_they_were_uploaded_with_the_devices_name() {
     let server = server();
     let (alice, bob) = (server.register("alice"), server.register("bob"));
-    alice.put(&format!("/v3/devices/{}", alice.device), json!({"display_name": "phone"})).ok();
+    alice
+        .put(
+            &format!("/v3/devices/{}", alice.device),
+            json!({"display_name": "phone"}),
+        )
+        .ok();
     upload(&alice, json!({"device_keys": device_keys(&alice)}));
     let answer = query(&bob, &alice);
     let mut keys = answer["device_keys"][&alice.id][&alice.device].clone();
-    let unsigned = keys.as_object_mut().and_then(|keys| keys.remove("unsigned"));
+    let unsigned = keys
+        .as_object_mut()
+        .and_then(|keys| keys.remove("unsigned"));
     assert_eq!(keys, device_keys(&alice));
     let name = unsigned.unwrap_or_default()["device_display_name"].clone();
     assert!(name.is_null() || name == "phone", "{answer}");
@@ -84,11 +97,23 @@ fn a_query_can_name_devices_and_unknown_ones_are_left_out() {
     let ask = |devices: Value| {
         let body = json!({"device_keys": {alice.id.clone(): devices}});
         let answer = alice.post("/v3/keys/query", body).ok();
-        let found = answer["device_keys"][&alice.id].as_object().cloned().unwrap_or_default();
-        found.into_iter().map(|entry| entry.0).collect::<BTreeSet<String>>()
+        let found = answer["device_keys"][&alice.id]
+            .as_object()
+            .cloned()
+            .unwrap_or_default();
+        found
+            .into_iter()
+            .map(|entry| entry.0)
+            .collect::<BTreeSet<String>>()
     };
-    assert_eq!(ask(json!([])), BTreeSet::from([alice.device.clone(), second.device.clone()]));
-    assert_eq!(ask(json!([second.device])), BTreeSet::from([second.device.clone()]));
+    assert_eq!(
+        ask(json!([])),
+        BTreeSet::from([alice.device.clone(), second.device.clone()])
+    );
+    assert_eq!(
+        ask(json!([second.device])),
+        BTreeSet::from([second.device.clone()])
+    );
     assert_eq!(ask(json!(["NOSUCHDEVICE"])), BTreeSet::new());
 }
 
@@ -105,13 +130,19 @@ fn keys_under_the_name_of_another_device_are_refused() {
 fn one_time_keys_are_counted_claimed_once_and_then_gone() {
     let server = server();
     let (alice, bob) = (server.register("alice"), server.register("bob"));
-    let answer = upload(&alice, json!({"one_time_keys": one_time_keys(&["AAAA", "BBBB"])}));
+    let answer = upload(
+        &alice,
+        json!({"one_time_keys": one_time_keys(&["AAAA", "BBBB"])}),
+    );
     assert_eq!(answer["one_time_key_counts"]["signed_curve25519"], 2);
     let claimed: BTreeSet<_> = [claim(&bob, &alice), claim(&bob, &alice)].into();
     assert_eq!(claimed.len(), 2, "{claimed:?}");
     assert!(!claimed.contains(&None));
     assert_eq!(claim(&bob, &alice), None);
-    assert_eq!(counts(&alice.sync(None, "")).as_u64().unwrap_or_default(), 0);
+    assert_eq!(
+        counts(&alice.sync(None, "")).as_u64().unwrap_or_default(),
+        0
+    );
 }
 
 #[test]
@@ -139,7 +170,9 @@ fn concurrent_claims_never_get_the_same_key() {
             .iter()
             .map(|claimer| scope.spawn(|| (0..5).filter_map(|_| claim(claimer, &alice)).collect()))
             .collect();
-        let lists = threads.into_iter().map(|thread| thread.join().expect("claims"));
+        let lists = threads
+            .into_iter()
+            .map(|thread| thread.join().expect("claims"));
         lists.flat_map(|list: Vec<String>| list).collect()
     });
     let distinct: BTreeSet<&String> = claimed.iter().collect();
@@ -169,18 +202,30 @@ fn a_fallback_key_is_given_again_and_again_and_said_to_be_used() {
         let answer = user.sync(None, "");
         strings(&answer.0["device_unused_fallback_key_types"]).contains(&"signed_curve25519")
     };
-    upload(&alice, json!({"one_time_keys": one_time_keys(&["ONCE"]), "fallback_keys": fallback}));
+    upload(
+        &alice,
+        json!({"one_time_keys": one_time_keys(&["ONCE"]), "fallback_keys": fallback}),
+    );
     assert!(unused(&alice));
-    assert_eq!(claim(&bob, &alice).as_deref(), Some("signed_curve25519:ONCE"));
+    assert_eq!(
+        claim(&bob, &alice).as_deref(),
+        Some("signed_curve25519:ONCE")
+    );
     assert!(unused(&alice));
     for _ in 0..2 {
-        assert_eq!(claim(&bob, &alice).as_deref(), Some("signed_curve25519:FALL"));
+        assert_eq!(
+            claim(&bob, &alice).as_deref(),
+            Some("signed_curve25519:FALL")
+        );
     }
     assert!(!unused(&alice));
     let next = json!({"signed_curve25519:NEXT": {"key": "x", "fallback": true, "signatures": {}}});
     upload(&alice, json!({"fallback_keys": next}));
     assert!(unused(&alice));
-    assert_eq!(claim(&bob, &alice).as_deref(), Some("signed_curve25519:NEXT"));
+    assert_eq!(
+        claim(&bob, &alice).as_deref(),
+        Some("signed_curve25519:NEXT")
+    );
 }
 
 #[test]
@@ -191,9 +236,18 @@ fn new_device_keys_are_told_to_who_shares_a_room() {
     let since = [bob.sync(None, ""), stranger.sync(None, "")];
     upload(&alice, json!({"device_keys": device_keys(&alice)}));
     testkit::until("the change of alice's devices", || {
-        listed(&bob.sync(Some(since[0].next_batch()), ""), "changed", &alice).then_some(())
+        listed(
+            &bob.sync(Some(since[0].next_batch()), ""),
+            "changed",
+            &alice,
+        )
+        .then_some(())
     });
-    assert!(!listed(&stranger.sync(Some(since[1].next_batch()), ""), "changed", &alice));
+    assert!(!listed(
+        &stranger.sync(Some(since[1].next_batch()), ""),
+        "changed",
+        &alice
+    ));
 }
 
 #[test]
@@ -204,11 +258,18 @@ fn a_new_device_and_its_logout_are_changes() {
     let mut follower = bob.follow_from_now();
     let second = alice.login_again();
     upload(&second, json!({"device_keys": device_keys(&second)}));
-    follower.until("the new device", |answer| listed(answer, "changed", &alice).then_some(()));
+    follower.until("the new device", |answer| {
+        listed(answer, "changed", &alice).then_some(())
+    });
     second.post("/v3/logout", json!({})).ok();
-    follower.until("the logout", |answer| listed(answer, "changed", &alice).then_some(()));
+    follower.until("the logout", |answer| {
+        listed(answer, "changed", &alice).then_some(())
+    });
     let known = query(&bob, &alice)["device_keys"][&alice.id].clone();
-    assert!(known[&second.device].is_null() && known[&alice.device].is_object(), "{known}");
+    assert!(
+        known[&second.device].is_null() && known[&alice.device].is_object(),
+        "{known}"
+    );
 }
 
 #[test]
@@ -220,11 +281,19 @@ fn joining_a_room_shows_its_members_devices_and_leaving_it_ends_that() {
     let room = alice.create_public_room();
     let (mut of_alice, mut of_bob) = (alice.follow_from_now(), bob.follow_from_now());
     bob.join(&room);
-    of_alice.until("bob's devices", |answer| listed(answer, "changed", &bob).then_some(()));
-    of_bob.until("alice's devices", |answer| listed(answer, "changed", &alice).then_some(()));
+    of_alice.until("bob's devices", |answer| {
+        listed(answer, "changed", &bob).then_some(())
+    });
+    of_bob.until("alice's devices", |answer| {
+        listed(answer, "changed", &alice).then_some(())
+    });
     bob.leave(&room);
-    of_alice.until("the end of bob's", |answer| listed(answer, "left", &bob).then_some(()));
-    of_bob.until("the end of alice's", |answer| listed(answer, "left", &alice).then_some(()));
+    of_alice.until("the end of bob's", |answer| {
+        listed(answer, "left", &bob).then_some(())
+    });
+    of_bob.until("the end of alice's", |answer| {
+        listed(answer, "left", &alice).then_some(())
+    });
 }
 
 #[test]
@@ -251,24 +320,41 @@ fn the_changes_between_two_tokens_can_be_asked_for() {
     upload(&alice, json!({"device_keys": device_keys(&alice)}));
     let to = bob.sync(Some(&from), "").next_batch().to_owned();
     let path = |from: &str, to: &str| {
-        format!("/v3/keys/changes?from={}&to={}", testkit::encode(from), testkit::encode(to))
+        format!(
+            "/v3/keys/changes?from={}&to={}",
+            testkit::encode(from),
+            testkit::encode(to)
+        )
     };
     let changes = bob.get(&path(&from, &to)).ok();
-    assert!(strings(&changes["changed"]).contains(&alice.id.as_str()), "{changes}");
+    assert!(
+        strings(&changes["changed"]).contains(&alice.id.as_str()),
+        "{changes}"
+    );
     assert!(changes["left"].is_array(), "{changes}");
     let none = bob.get(&path(&to, &to)).ok();
-    assert!(!strings(&none["changed"]).contains(&alice.id.as_str()), "{none}");
+    assert!(
+        !strings(&none["changed"]).contains(&alice.id.as_str()),
+        "{none}"
+    );
 }
 
 #[test]
 fn queries_and_claims_of_the_wrong_shape_are_refused() {
     let server = server();
     let alice = server.register("alice");
-    for body in [json!({"device_keys": {alice.id.clone(): "no list"}}), json!({}), json!([])] {
+    for body in [
+        json!({"device_keys": {alice.id.clone(): "no list"}}),
+        json!({}),
+        json!([]),
+    ] {
         let answer = alice.post("/v3/keys/query", body);
         assert_eq!(answer.status, 400, "{answer}");
     }
-    for body in [json!({"one_time_keys": []}), json!({"one_time_keys": {alice.id.clone(): 7}})] {
+    for body in [
+        json!({"one_time_keys": []}),
+        json!({"one_time_keys": {alice.id.clone(): 7}}),
+    ] {
         let answer = alice.post("/v3/keys/claim", body);
         assert_eq!(answer.status, 400, "{answer}");
     }
@@ -278,7 +364,10 @@ fn queries_and_claims_of_the_wrong_shape_are_refused() {
 fn the_key_count_comes_with_a_sync() {
     let server = server();
     let (alice, bob) = (server.register("alice"), server.register("bob"));
-    upload(&alice, json!({"one_time_keys": one_time_keys(&["AAAA", "BBBB", "CCCC"])}));
+    upload(
+        &alice,
+        json!({"one_time_keys": one_time_keys(&["AAAA", "BBBB", "CCCC"])}),
+    );
     let first = alice.sync(None, "");
     assert_eq!(counts(&first), 3);
     claim(&bob, &alice).expect("a key");

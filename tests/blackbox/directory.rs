@@ -23,7 +23,10 @@ fn an_alias_leads_to_its_room_until_it_is_deleted() {
     alice.put(&path, json!({"room_id": room})).ok();
     let found = server.client().get(&path).ok();
     assert_eq!(found["room_id"], room);
-    assert!(strings(&found["servers"]).contains(&alice.server_name()), "{found}");
+    assert!(
+        strings(&found["servers"]).contains(&alice.server_name()),
+        "{found}"
+    );
     let of_room = bob.get(&format!("/v3/rooms/{room}/aliases")).ok();
     assert_eq!(of_room["aliases"], json!([alias]));
     alice.delete(&path).ok();
@@ -46,7 +49,10 @@ fn an_alias_is_given_only_once() {
 fn an_alias_is_deleted_by_its_maker_or_by_power() {
     let server = server();
     let (alice, bob, room) = pair(&server);
-    let (of_alice, of_bob) = (alias_path(&alias(&alice, "a")), alias_path(&alias(&bob, "b")));
+    let (of_alice, of_bob) = (
+        alias_path(&alias(&alice, "a")),
+        alias_path(&alias(&bob, "b")),
+    );
     alice.put(&of_alice, json!({"room_id": room})).ok();
     bob.put(&of_bob, json!({"room_id": room})).ok();
     bob.delete(&of_alice).error(403, "M_FORBIDDEN");
@@ -58,7 +64,10 @@ fn an_alias_is_deleted_by_its_maker_or_by_power() {
 fn aliases_of_other_servers_and_broken_ones_are_refused() {
     let server = server();
     let (alice, _, room) = pair(&server);
-    let elsewhere = alice.put(&alias_path("#tea:elsewhere.example"), json!({"room_id": room}));
+    let elsewhere = alice.put(
+        &alias_path("#tea:elsewhere.example"),
+        json!({"room_id": room}),
+    );
     assert!(matches!(elsewhere.status, 400 | 403), "{elsewhere}");
     let broken = alice.put(&alias_path("tea"), json!({"room_id": room}));
     assert_eq!(broken.status, 400, "{broken}");
@@ -71,7 +80,9 @@ fn the_aliases_of_a_room_are_for_its_members() {
     let server = server();
     let (_, _, room) = pair(&server);
     let carol = server.register("carol");
-    carol.get(&format!("/v3/rooms/{room}/aliases")).error(403, "M_FORBIDDEN");
+    carol
+        .get(&format!("/v3/rooms/{room}/aliases"))
+        .error(403, "M_FORBIDDEN");
 }
 
 fn publish(user: &User, room: &str, visibility: &str) -> testkit::Response {
@@ -93,25 +104,38 @@ fn a_published_room_is_listed_with_what_it_is() {
     }));
     alice.put(&alias_path(&name), json!({"room_id": room})).ok();
     alice.set_state(&room, "m.room.canonical_alias", "", json!({"alias": name}));
-    alice.set_state(&room, "m.room.avatar", "", json!({"url": "mxc://test.example/room"}));
+    alice.set_state(
+        &room,
+        "m.room.avatar",
+        "",
+        json!({"url": "mxc://test.example/room"}),
+    );
     publish(&alice, &room, "public").ok();
     bob.join(&room);
     testkit::until("the room is listed with both members", || {
         let list = bob.get("/v3/publicRooms?limit=1000").ok();
         let rooms = list["chunk"].as_array()?;
-        let entry = rooms.iter().find(|entry| entry["room_id"] == room.as_str())?;
+        let entry = rooms
+            .iter()
+            .find(|entry| entry["room_id"] == room.as_str())?;
         (entry["num_joined_members"] == 2).then_some(())?;
         assert_eq!(entry["name"], "The listed room");
         assert_eq!(entry["topic"], "Being found");
         assert_eq!(entry["canonical_alias"], name);
         assert_eq!(entry["avatar_url"], "mxc://test.example/room");
         assert_eq!(entry["join_rule"], "public");
-        assert_eq!((&entry["world_readable"], &entry["guest_can_join"]), (&json!(false), &json!(false)));
+        assert_eq!(
+            (&entry["world_readable"], &entry["guest_can_join"]),
+            (&json!(false), &json!(false))
+        );
         Some(())
     });
     publish(&alice, &room, "private").ok();
     let list = bob.get("/v3/publicRooms?limit=1000").ok();
-    assert!(!column(&list["chunk"], "room_id").contains(&room.as_str()), "{list}");
+    assert!(
+        !column(&list["chunk"], "room_id").contains(&room.as_str()),
+        "{list}"
+    );
 }
 
 #[test]
@@ -169,7 +193,10 @@ fn the_directory_can_be_narrowed_to_spaces() {
         (column(&search(json!(["m.space"]))["chunk"], "room_id") == [&space]).then_some(())
     });
     assert_eq!(column(&search(json!([null]))["chunk"], "room_id"), [&room]);
-    assert_eq!(search(json!(["m.space"]))["chunk"][0]["room_type"], "m.space");
+    assert_eq!(
+        search(json!(["m.space"]))["chunk"][0]["room_type"],
+        "m.space"
+    );
 }
 
 #[test]
@@ -189,7 +216,10 @@ fn search_users(user: &User, term: &str) -> Vec<String> {
     let body = json!({"search_term": term, "limit": 10});
     let found = user.post("/v3/user_directory/search", body).ok();
     assert!(found["limited"].is_boolean(), "{found}");
-    column(&found["results"], "user_id").into_iter().map(str::to_owned).collect()
+    column(&found["results"], "user_id")
+        .into_iter()
+        .map(str::to_owned)
+        .collect()
 }
 
 #[test]
@@ -199,8 +229,13 @@ fn users_who_share_a_room_find_each_other_by_id_and_name() {
     let name = format!("Robert {}", bob.localpart().replace('-', ""));
     let path = format!("/v3/profile/{}/displayname", bob.id);
     bob.put(&path, json!({"displayname": name})).ok();
-    for term in [bob.localpart(), &bob.localpart().replace('-', "").to_uppercase()] {
-        testkit::until("bob is found", || search_users(&alice, term).contains(&bob.id).then_some(()));
+    for term in [
+        bob.localpart(),
+        &bob.localpart().replace('-', "").to_uppercase(),
+    ] {
+        testkit::until("bob is found", || {
+            search_users(&alice, term).contains(&bob.id).then_some(())
+        });
     }
 }
 
@@ -211,7 +246,9 @@ fn users_of_private_rooms_are_hidden_from_who_does_not_share_one() {
     let room = alice.create_room(json!({"preset": "private_chat", "invite": [bob.id]}));
     bob.join(&room);
     testkit::until("alice finds bob", || {
-        search_users(&alice, bob.localpart()).contains(&bob.id).then_some(())
+        search_users(&alice, bob.localpart())
+            .contains(&bob.id)
+            .then_some(())
     });
     let carol = server.register("carol");
     assert!(!search_users(&carol, bob.localpart()).contains(&bob.id));

@@ -6,12 +6,24 @@ use testkit::{Server, SyncAnswer, User, encode};
 use crate::{pair, server};
 
 fn receipt(user: &User, room: &str, kind: &str, event: &str, body: Value) -> testkit::Response {
-    user.post(&format!("/v3/rooms/{room}/receipt/{kind}/{}", encode(event)), body)
+    user.post(
+        &format!("/v3/rooms/{room}/receipt/{kind}/{}", encode(event)),
+        body,
+    )
 }
 
 /// The receipt of a user in what a sync says about a room.
-fn seen_receipt(answer: &SyncAnswer, room: &str, event: &str, kind: &str, user: &str) -> Option<Value> {
-    let receipts = answer.ephemeral(room).iter().find(|event| event["type"] == "m.receipt")?;
+fn seen_receipt(
+    answer: &SyncAnswer,
+    room: &str,
+    event: &str,
+    kind: &str,
+    user: &str,
+) -> Option<Value> {
+    let receipts = answer
+        .ephemeral(room)
+        .iter()
+        .find(|event| event["type"] == "m.receipt")?;
     let receipt = &receipts["content"][event][kind][user];
     receipt.is_object().then(|| receipt.clone())
 }
@@ -34,7 +46,12 @@ fn a_receipt_is_seen_by_the_other_members() {
     let seen = follower.until("the receipt of bob", |answer| {
         seen_receipt(answer, &room, &id, "m.read", &bob.id)
     });
-    assert!(seen["ts"].as_u64().is_some_and(|time| time > 1_600_000_000_000), "{seen}");
+    assert!(
+        seen["ts"]
+            .as_u64()
+            .is_some_and(|time| time > 1_600_000_000_000),
+        "{seen}"
+    );
 }
 
 #[test]
@@ -98,20 +115,31 @@ fn messages_of_others_are_counted_until_they_are_read() {
     receipt(&bob, &room, "m.read.private", &second, json!({})).ok();
     assert_eq!(unread(&bob, &room), (0, 0));
     receipt(&bob, &room, "m.read", &first, json!({})).ok();
-    assert_eq!(unread(&bob, &room), (0, 0), "an older receipt unreads nothing");
+    assert_eq!(
+        unread(&bob, &room),
+        (0, 0),
+        "an older receipt unreads nothing"
+    );
 }
 
 #[test]
 fn mentions_are_highlights() {
     let server = server();
     let (alice, bob, room) = pair(&server);
-    let mention = |users: Value| {
-        json!({"msgtype": "m.text", "body": "you there", "m.mentions": users})
-    };
-    alice.send(&room, "m.room.message", mention(json!({"user_ids": [bob.id]})));
+    let mention =
+        |users: Value| json!({"msgtype": "m.text", "body": "you there", "m.mentions": users});
+    alice.send(
+        &room,
+        "m.room.message",
+        mention(json!({"user_ids": [bob.id]})),
+    );
     assert_eq!(unread(&bob, &room), (1, 1));
     alice.send(&room, "m.room.message", mention(json!({"room": true})));
-    assert_eq!(unread(&bob, &room), (2, 2), "alice has the power to mention the room");
+    assert_eq!(
+        unread(&bob, &room),
+        (2, 2),
+        "alice has the power to mention the room"
+    );
     bob.send(&room, "m.room.message", mention(json!({"room": true})));
     assert_eq!(unread(&alice, &room).1, 0, "bob has not");
 }
@@ -134,10 +162,16 @@ fn counts_come_down_an_incremental_sync() {
     let since = bob.sync(None, "").next_batch().to_owned();
     let id = alice.say(&room, "one");
     let answer = bob.sync(Some(&since), "");
-    assert_eq!(answer.joined(&room)["unread_notifications"]["notification_count"], 1);
+    assert_eq!(
+        answer.joined(&room)["unread_notifications"]["notification_count"],
+        1
+    );
     receipt(&bob, &room, "m.read", &id, json!({})).ok();
     let answer = bob.sync(Some(answer.next_batch()), "");
-    assert_eq!(answer.joined(&room)["unread_notifications"]["notification_count"], 0);
+    assert_eq!(
+        answer.joined(&room)["unread_notifications"]["notification_count"],
+        0
+    );
 }
 
 fn thread_counts(server: &Server) -> (User, User, String, String) {
@@ -159,7 +193,10 @@ fn threads_are_counted_apart_where_the_client_asks_for_it() {
     let filter = format!("&filter={}", encode(&filter));
     let answer = bob.sync(None, &filter);
     let joined = answer.joined(&room);
-    assert_eq!(joined["unread_notifications"]["notification_count"], 1, "{joined}");
+    assert_eq!(
+        joined["unread_notifications"]["notification_count"], 1,
+        "{joined}"
+    );
     let threads = &joined["unread_thread_notifications"];
     assert_eq!(threads[&root]["notification_count"], 2, "{joined}");
 }
@@ -171,7 +208,8 @@ fn the_read_marker_is_set_with_the_receipts() {
     let id = alice.say(&room, "read me");
     let since = bob.sync(None, "").next_batch().to_owned();
     let body = json!({"m.fully_read": id, "m.read": id});
-    bob.post(&format!("/v3/rooms/{room}/read_markers"), body).ok();
+    bob.post(&format!("/v3/rooms/{room}/read_markers"), body)
+        .ok();
     let answer = bob.sync(Some(&since), "");
     let expected = json!([{"type": "m.fully_read", "content": {"event_id": id}}]);
     assert_eq!(answer.joined(&room)["account_data"]["events"], expected);
@@ -195,7 +233,10 @@ fn typing(user: &User, room: &str, body: Value) -> testkit::Response {
 }
 
 fn who_types(answer: &SyncAnswer, room: &str) -> Option<Value> {
-    let event = answer.ephemeral(room).iter().find(|event| event["type"] == "m.typing")?;
+    let event = answer
+        .ephemeral(room)
+        .iter()
+        .find(|event| event["type"] == "m.typing")?;
     Some(event["content"]["user_ids"].clone())
 }
 
@@ -230,7 +271,8 @@ fn typing_for_somebody_else_or_elsewhere_is_forbidden() {
     let server = server();
     let (alice, bob, room) = pair(&server);
     let path = format!("/v3/rooms/{room}/typing/{}", alice.id);
-    bob.put(&path, json!({"typing": true, "timeout": 1000})).error(403, "M_FORBIDDEN");
+    bob.put(&path, json!({"typing": true, "timeout": 1000}))
+        .error(403, "M_FORBIDDEN");
     let carol = server.register("carol");
     typing(&carol, &room, json!({"typing": true, "timeout": 1000})).error(403, "M_FORBIDDEN");
 }

@@ -9,7 +9,10 @@ use crate::{column, pair, server};
 fn page(user: &User, room: &str, query: &str) -> (Vec<String>, Option<String>) {
     let answer = user.get(&format!("/v3/rooms/{room}/messages?{query}")).ok();
     assert!(answer["start"].is_string(), "{answer}");
-    let ids = column(&answer["chunk"], "event_id").into_iter().map(str::to_owned).collect();
+    let ids = column(&answer["chunk"], "event_id")
+        .into_iter()
+        .map(str::to_owned)
+        .collect();
     (ids, answer["end"].as_str().map(str::to_owned))
 }
 
@@ -30,7 +33,9 @@ fn pages(user: &User, room: &str, direction: &str, limit: usize) -> Vec<String> 
 }
 
 fn messages(user: &User, room: &str, count: usize) -> Vec<String> {
-    (0..count).map(|number| user.say(room, &format!("message {number}"))).collect()
+    (0..count)
+        .map(|number| user.say(room, &format!("message {number}")))
+        .collect()
 }
 
 #[test]
@@ -84,7 +89,11 @@ fn the_gap_of_a_limited_sync_is_filled_from_its_token() {
     let (mut before, _) = page(&bob, &room, &format!("dir=b&limit=15&from={token}"));
     before.reverse();
     assert_eq!(before, sent[..15]);
-    let (gap, _) = page(&bob, &room, &format!("dir=b&limit=100&from={token}&to={}", encode(&since)));
+    let (gap, _) = page(
+        &bob,
+        &room,
+        &format!("dir=b&limit=100&from={token}&to={}", encode(&since)),
+    );
     assert_eq!(gap.len(), 15, "the page ends at the token `to`");
 }
 
@@ -97,7 +106,11 @@ fn messages_are_filtered() {
     let filter = |filter: Value| format!("dir=b&filter={}", encode(&filter.to_string()));
     let (ids, _) = page(&alice, &room, &filter(json!({"types": ["m.room.message"]})));
     assert_eq!(ids, [of_bob.clone(), of_alice]);
-    let (ids, _) = page(&alice, &room, &filter(json!({"senders": [bob.id], "not_types": ["m.room.member"]})));
+    let (ids, _) = page(
+        &alice,
+        &room,
+        &filter(json!({"senders": [bob.id], "not_types": ["m.room.member"]})),
+    );
     assert_eq!(ids, [of_bob]);
 }
 
@@ -117,7 +130,11 @@ fn lazily_loaded_messages_come_with_their_senders() {
 fn a_page_with_a_wrong_direction_token_or_limit_is_refused() {
     let server = server();
     let (alice, _, room) = pair(&server);
-    for query in ["dir=sideways", "dir=b&from=no-token-of-ours", "dir=b&limit=many"] {
+    for query in [
+        "dir=sideways",
+        "dir=b&from=no-token-of-ours",
+        "dir=b&limit=many",
+    ] {
         let answer = alice.get(&format!("/v3/rooms/{room}/messages?{query}"));
         assert_eq!(answer.status, 400, "{answer}");
     }
@@ -129,11 +146,21 @@ fn strangers_read_no_history() {
     let (alice, carol) = (server.register("alice"), server.register("carol"));
     let room = alice.create_room(json!({"preset": "private_chat"}));
     let id = alice.say(&room, "private");
-    carol.get(&format!("/v3/rooms/{room}/messages?dir=b")).error(403, "M_FORBIDDEN");
-    carol.get(&format!("/v3/rooms/{room}/state")).error(403, "M_FORBIDDEN");
-    carol.get(&format!("/v3/rooms/{room}/members")).error(403, "M_FORBIDDEN");
-    carol.get(&format!("/v3/rooms/{room}/joined_members")).error(403, "M_FORBIDDEN");
-    carol.state(&room, "m.room.create", "").error(403, "M_FORBIDDEN");
+    carol
+        .get(&format!("/v3/rooms/{room}/messages?dir=b"))
+        .error(403, "M_FORBIDDEN");
+    carol
+        .get(&format!("/v3/rooms/{room}/state"))
+        .error(403, "M_FORBIDDEN");
+    carol
+        .get(&format!("/v3/rooms/{room}/members"))
+        .error(403, "M_FORBIDDEN");
+    carol
+        .get(&format!("/v3/rooms/{room}/joined_members"))
+        .error(403, "M_FORBIDDEN");
+    carol
+        .state(&room, "m.room.create", "")
+        .error(403, "M_FORBIDDEN");
     carol.event(&room, &id).error(404, "M_NOT_FOUND");
     let context = carol.get(&format!("/v3/rooms/{room}/context/{id}"));
     assert!(matches!(context.status, 403 | 404), "{context}");
@@ -144,14 +171,26 @@ fn the_context_of_an_event_is_what_stands_around_it() {
     let server = server();
     let (alice, bob, room) = pair(&server);
     let sent = messages(&alice, &room, 11);
-    let answer = bob.get(&format!("/v3/rooms/{room}/context/{}?limit=4", sent[5])).ok();
+    let answer = bob
+        .get(&format!("/v3/rooms/{room}/context/{}?limit=4", sent[5]))
+        .ok();
     assert_eq!(answer["event"]["event_id"], sent[5]);
-    assert_eq!(column(&answer["events_before"], "event_id"), [&sent[4], &sent[3]]);
-    assert_eq!(column(&answer["events_after"], "event_id"), [&sent[6], &sent[7]]);
+    assert_eq!(
+        column(&answer["events_before"], "event_id"),
+        [&sent[4], &sent[3]]
+    );
+    assert_eq!(
+        column(&answer["events_after"], "event_id"),
+        [&sent[6], &sent[7]]
+    );
     let state = answer["state"].as_array().map_or(0, Vec::len);
     assert!(state > 3, "{answer}");
     let token = |key: &str| encode(answer[key].as_str().expect("a token"));
-    let (before, _) = page(&bob, &room, &format!("dir=b&limit=2&from={}", token("start")));
+    let (before, _) = page(
+        &bob,
+        &room,
+        &format!("dir=b&limit=2&from={}", token("start")),
+    );
     assert_eq!(before, [sent[2].clone(), sent[1].clone()]);
     let (after, _) = page(&bob, &room, &format!("dir=f&limit=2&from={}", token("end")));
     assert_eq!(after, [sent[8].clone(), sent[9].clone()]);
@@ -162,9 +201,14 @@ fn a_context_without_a_limit_of_events_has_only_the_event() {
     let server = server();
     let (alice, _, room) = pair(&server);
     let sent = messages(&alice, &room, 3);
-    let answer = alice.get(&format!("/v3/rooms/{room}/context/{}?limit=0", sent[1])).ok();
+    let answer = alice
+        .get(&format!("/v3/rooms/{room}/context/{}?limit=0", sent[1]))
+        .ok();
     assert_eq!(answer["event"]["event_id"], sent[1]);
-    assert_eq!((&answer["events_before"], &answer["events_after"]), (&json!([]), &json!([])));
+    assert_eq!(
+        (&answer["events_before"], &answer["events_after"]),
+        (&json!([]), &json!([]))
+    );
 }
 
 #[test]
@@ -172,17 +216,34 @@ fn an_event_is_found_by_its_time() {
     let server = server();
     let (alice, bob, room) = pair(&server);
     let sent = messages(&alice, &room, 3);
-    let time = bob.event(&room, &sent[1]).ok()["origin_server_ts"].as_u64().expect("a time");
+    let time = bob.event(&room, &sent[1]).ok()["origin_server_ts"]
+        .as_u64()
+        .expect("a time");
     let find = |time: u64, direction: &str| {
-        bob.get(&format!("/v1/rooms/{room}/timestamp_to_event?ts={time}&dir={direction}"))
+        bob.get(&format!(
+            "/v1/rooms/{room}/timestamp_to_event?ts={time}&dir={direction}"
+        ))
     };
     let found = find(time, "b").ok();
-    assert!(found["origin_server_ts"].as_u64().is_some_and(|at| at <= time), "{found}");
+    assert!(
+        found["origin_server_ts"]
+            .as_u64()
+            .is_some_and(|at| at <= time),
+        "{found}"
+    );
     let found = find(time, "f").ok();
-    assert!(found["origin_server_ts"].as_u64().is_some_and(|at| at >= time), "{found}");
+    assert!(
+        found["origin_server_ts"]
+            .as_u64()
+            .is_some_and(|at| at >= time),
+        "{found}"
+    );
     find(time + 1_000_000_000, "f").error(404, "M_NOT_FOUND");
     find(1, "b").error(404, "M_NOT_FOUND");
-    let first = find(1, "f").ok()["event_id"].as_str().expect("an id").to_owned();
+    let first = find(1, "f").ok()["event_id"]
+        .as_str()
+        .expect("an id")
+        .to_owned();
     assert_eq!(bob.event(&room, &first).ok()["type"], "m.room.create");
 }
 
@@ -193,6 +254,10 @@ fn messages_keep_their_order_while_tokens_stay_valid() {
     let sent = messages(&alice, &room, 6);
     let (_, end) = page(&bob, &room, "dir=b&limit=3");
     messages(&alice, &room, 4);
-    let (ids, _) = page(&bob, &room, &format!("dir=b&limit=3&from={}", encode(&end.expect("more"))));
+    let (ids, _) = page(
+        &bob,
+        &room,
+        &format!("dir=b&limit=3&from={}", encode(&end.expect("more"))),
+    );
     assert_eq!(ids, [sent[2].clone(), sent[1].clone(), sent[0].clone()]);
 }

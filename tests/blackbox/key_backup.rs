@@ -36,7 +36,10 @@ fn a_backup_has_a_version_an_etag_and_a_count() {
     assert_eq!(latest["auth_data"], json!({"public_key": "first"}));
     assert_eq!(latest["count"], 0);
     assert!(latest["etag"].is_string(), "{latest}");
-    assert_eq!(user.get(&format!("/v3/room_keys/version/{version}")).ok(), latest);
+    assert_eq!(
+        user.get(&format!("/v3/room_keys/version/{version}")).ok(),
+        latest
+    );
 }
 
 #[test]
@@ -58,9 +61,15 @@ fn keys_are_kept_by_room_and_session() {
     assert_ne!(answer["etag"], before, "the etag changes with the content");
     assert_eq!(user.get(&path).ok(), one);
     let room = user.get(&keys_path(&version, "/!r:x")).ok();
-    assert_eq!(room["sessions"].as_object().map(|sessions| sessions.len()), Some(2));
+    assert_eq!(
+        room["sessions"].as_object().map(|sessions| sessions.len()),
+        Some(2)
+    );
     let all = user.get(&keys_path(&version, "")).ok();
-    assert_eq!(all["rooms"]["!q:x"]["sessions"]["session3"], key(0, false, 0, "three"));
+    assert_eq!(
+        all["rooms"]["!q:x"]["sessions"]["session3"],
+        key(0, false, 0, "three")
+    );
 }
 
 #[test]
@@ -76,10 +85,18 @@ fn a_better_key_replaces_a_worse_one_and_never_the_other_way() {
     assert_eq!(kept(key(5, false, 5, "a")), "a");
     assert_eq!(kept(key(6, false, 0, "b")), "a", "a higher index is worse");
     assert_eq!(kept(key(5, false, 6, "c")), "a", "more forwarding is worse");
-    assert_eq!(kept(key(5, false, 4, "d")), "d", "less forwarding is better");
+    assert_eq!(
+        kept(key(5, false, 4, "d")),
+        "d",
+        "less forwarding is better"
+    );
     assert_eq!(kept(key(4, false, 9, "e")), "e", "a lower index is better");
     assert_eq!(kept(key(9, true, 9, "f")), "f", "a verified key is better");
-    assert_eq!(kept(key(0, false, 0, "g")), "f", "an unverified one is worse");
+    assert_eq!(
+        kept(key(0, false, 0, "g")),
+        "f",
+        "an unverified one is worse"
+    );
 }
 
 #[test]
@@ -92,7 +109,8 @@ fn only_the_latest_version_takes_keys() {
     let answer = user.put(&keys_path(&old, "/!r:x/session"), key(0, false, 0, "x"));
     let body = answer.error(403, "M_WRONG_ROOM_KEYS_VERSION");
     assert_eq!(body["current_version"], new);
-    user.put(&keys_path(&new, "/!r:x/session"), key(0, false, 0, "x")).ok();
+    user.put(&keys_path(&new, "/!r:x/session"), key(0, false, 0, "x"))
+        .ok();
 }
 
 #[test]
@@ -102,7 +120,8 @@ fn a_deleted_backup_is_gone_and_the_one_before_it_is_the_latest() {
     let old = create(&user, "first");
     let new = create(&user, "second");
     user.delete(&format!("/v3/room_keys/version/{new}")).ok();
-    user.get(&format!("/v3/room_keys/version/{new}")).error(404, "M_NOT_FOUND");
+    user.get(&format!("/v3/room_keys/version/{new}"))
+        .error(404, "M_NOT_FOUND");
     assert_eq!(user.get("/v3/room_keys/version").ok()["version"], old);
     let answer = user.put(&keys_path(&new, "/!r:x/session"), key(0, false, 0, "x"));
     assert!(matches!(answer.status, 403 | 404), "{answer}");
@@ -116,7 +135,10 @@ fn the_auth_data_can_be_changed_but_not_the_algorithm() {
     let version = create(&user, "first");
     let path = format!("/v3/room_keys/version/{version}");
     user.put(&path, auth("changed")).ok();
-    assert_eq!(user.get(&path).ok()["auth_data"], json!({"public_key": "changed"}));
+    assert_eq!(
+        user.get(&path).ok()["auth_data"],
+        json!({"public_key": "changed"})
+    );
     let other = json!({"algorithm": "org.example.other", "auth_data": {}});
     let answer = user.put(&path, other);
     assert_eq!(answer.status, 400, "{answer}");
@@ -140,9 +162,14 @@ fn keys_are_deleted_one_by_one_by_room_and_all() {
     };
     for (rest, left) in [("/!r:x/s1", 3), ("/!r:x", 2), ("", 0)] {
         fill();
-        assert_eq!(user.delete(&keys_path(&version, rest)).ok()["count"], left, "{rest}");
+        assert_eq!(
+            user.delete(&keys_path(&version, rest)).ok()["count"],
+            left,
+            "{rest}"
+        );
     }
-    user.get(&keys_path(&version, "/!r:x/s1")).error(404, "M_NOT_FOUND");
+    user.get(&keys_path(&version, "/!r:x/s1"))
+        .error(404, "M_NOT_FOUND");
     assert_eq!(user.get(&keys_path(&version, "")).ok()["rooms"], json!({}));
 }
 

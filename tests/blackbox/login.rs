@@ -160,7 +160,10 @@ fn a_refresh_token_gives_new_tokens_and_ends_when_they_are_used() {
         .ok();
     assert_eq!(who["device_id"], first["device_id"]);
     // The old one ends, at the latest, when the new access token has been used.
-    let again = client.post("/v3/refresh", json!({"refresh_token": first["refresh_token"]}));
+    let again = client.post(
+        "/v3/refresh",
+        json!({"refresh_token": first["refresh_token"]}),
+    );
     assert!(matches!(again.status, 401 | 403), "{again}");
 }
 

@@ -179,8 +179,7 @@ fn a_ban_keeps_one_out_until_it_is_lifted() {
     alice.membership(&room, "ban", &bob).ok();
     assert_eq!(membership(&alice, &room, &bob), "ban");
     refused(&bob.post(&format!("/v3/join/{room}"), json!({})));
-    refused(&alice
-        .membership(&room, "invite", &bob));
+    refused(&alice.membership(&room, "invite", &bob));
     alice.membership(&room, "unban", &bob).ok();
     assert_eq!(membership(&alice, &room, &bob), "leave");
     bob.join(&room);
@@ -190,8 +189,7 @@ fn a_ban_keeps_one_out_until_it_is_lifted() {
 fn who_is_not_banned_cannot_be_unbanned() {
     let server = server();
     let (alice, bob, room) = pair(&server);
-    refused(&alice
-        .membership(&room, "unban", &bob));
+    refused(&alice.membership(&room, "unban", &bob));
     assert_eq!(membership(&alice, &room, &bob), "join");
 }
 

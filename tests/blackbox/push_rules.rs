@@ -39,11 +39,19 @@ fn the_default_rules_are_there_in_their_order() {
     }
     assert!(overrides.starts_with(".m.rule.master"), "{overrides}");
     let underrides = ids("underride");
-    for rule in [".m.rule.call", ".m.rule.room_one_to_one", ".m.rule.message", ".m.rule.encrypted"] {
+    for rule in [
+        ".m.rule.call",
+        ".m.rule.room_one_to_one",
+        ".m.rule.message",
+        ".m.rule.encrypted",
+    ] {
         assert!(underrides.contains(rule), "{rule}: {underrides}");
     }
     let master = user.get(&rule_path("override", ".m.rule.master")).ok();
-    assert_eq!((&master["enabled"], &master["default"]), (&json!(false), &json!(true)));
+    assert_eq!(
+        (&master["enabled"], &master["default"]),
+        (&json!(false), &json!(true))
+    );
     let scope = user.get("/v3/pushrules/global/").ok();
     assert_eq!(scope, rules["global"]);
 }
@@ -57,11 +65,22 @@ fn a_rule_is_added_read_changed_and_deleted() {
     user.put(&path, rule).ok();
     let read = user.get(&path).ok();
     assert_eq!(read["pattern"], "tea");
-    assert_eq!((&read["enabled"], &read["default"]), (&json!(true), &json!(false)));
-    user.put(&format!("{path}/enabled"), json!({"enabled": false})).ok();
-    assert_eq!(user.get(&format!("{path}/enabled")).ok(), json!({"enabled": false}));
-    user.put(&format!("{path}/actions"), json!({"actions": []})).ok();
-    assert_eq!(user.get(&format!("{path}/actions")).ok(), json!({"actions": []}));
+    assert_eq!(
+        (&read["enabled"], &read["default"]),
+        (&json!(true), &json!(false))
+    );
+    user.put(&format!("{path}/enabled"), json!({"enabled": false}))
+        .ok();
+    assert_eq!(
+        user.get(&format!("{path}/enabled")).ok(),
+        json!({"enabled": false})
+    );
+    user.put(&format!("{path}/actions"), json!({"actions": []}))
+        .ok();
+    assert_eq!(
+        user.get(&format!("{path}/actions")).ok(),
+        json!({"actions": []})
+    );
     user.delete(&path).ok();
     user.get(&path).error(404, "M_NOT_FOUND");
 }
@@ -101,7 +120,8 @@ fn rules_that_are_not_understood_are_refused() {
         let answer = user.put(&rule_path(kind, rule), body);
         assert!(matches!(answer.status, 400 | 404), "{answer}");
     }
-    user.get(&rule_path("override", "one")).error(404, "M_NOT_FOUND");
+    user.get(&rule_path("override", "one"))
+        .error(404, "M_NOT_FOUND");
 }
 
 #[test]
@@ -109,7 +129,8 @@ fn default_rules_can_be_switched_but_not_deleted() {
     let server = server();
     let user = server.register("alice");
     let path = rule_path("underride", ".m.rule.message");
-    user.put(&format!("{path}/enabled"), json!({"enabled": false})).ok();
+    user.put(&format!("{path}/enabled"), json!({"enabled": false}))
+        .ok();
     assert_eq!(user.get(&path).ok()["enabled"], false);
     let answer = user.delete(&path);
     assert!(matches!(answer.status, 400 | 404), "{answer}");
@@ -122,13 +143,26 @@ fn a_changed_rule_comes_down_sync_with_all_the_others() {
     let user = server.register("alice");
     let first = user.sync(None, "");
     let rules = |events: &[Value]| {
-        events.iter().find(|event| event["type"] == "m.push_rules").cloned()
+        events
+            .iter()
+            .find(|event| event["type"] == "m.push_rules")
+            .cloned()
     };
-    assert!(rules(first.account_data()).is_some(), "a first sync has the rules");
-    user.put(&rule_path("room", "!room:test.example"), json!({"actions": []})).ok();
+    assert!(
+        rules(first.account_data()).is_some(),
+        "a first sync has the rules"
+    );
+    user.put(
+        &rule_path("room", "!room:test.example"),
+        json!({"actions": []}),
+    )
+    .ok();
     let second = user.sync(Some(first.next_batch()), "");
     let event = rules(second.account_data()).expect("the changed rules");
-    assert_eq!(column(&event["content"]["global"]["room"], "rule_id"), ["!room:test.example"]);
+    assert_eq!(
+        column(&event["content"]["global"]["room"], "rule_id"),
+        ["!room:test.example"]
+    );
     assert!(!column(&event["content"]["global"]["override"], "rule_id").is_empty());
 }
 
@@ -161,7 +195,11 @@ fn notices_reactions_edits_and_members_count_nothing() {
     let server = server();
     let (alice, bob, room) = pair(&server);
     let id = alice.say(&room, "counts");
-    alice.send(&room, "m.room.message", json!({"msgtype": "m.notice", "body": "notice"}));
+    alice.send(
+        &room,
+        "m.room.message",
+        json!({"msgtype": "m.notice", "body": "notice"}),
+    );
     let relation = json!({"rel_type": "m.annotation", "event_id": id, "key": "x"});
     alice.send(&room, "m.reaction", json!({"m.relates_to": relation}));
     let edit = json!({

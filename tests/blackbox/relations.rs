@@ -42,16 +42,29 @@ fn the_relations_of_an_event_are_listed_newest_first() {
     let server = server();
     let (alice, bob, room) = pair(&server);
     let target = alice.say(&room, "target");
-    let sent: Vec<String> = ["a", "b", "c"].map(|key| react(&bob, &room, &target, key)).into();
+    let sent: Vec<String> = ["a", "b", "c"]
+        .map(|key| react(&bob, &room, &target, key))
+        .into();
     let edited = edit(&alice, &room, &target, "edited");
     let newest_first = [&edited, &sent[2], &sent[1], &sent[0]];
     let all = related(&alice, &room, &target);
     assert_eq!(column(&all["chunk"], "event_id"), newest_first);
     let reactions = related(&alice, &room, &format!("{target}/m.annotation"));
     assert_eq!(column(&reactions["chunk"], "event_id"), newest_first[1..]);
-    let of_type = related(&alice, &room, &format!("{target}/m.annotation/m.reaction?dir=f"));
-    assert_eq!(column(&of_type["chunk"], "event_id"), [&sent[0], &sent[1], &sent[2]]);
-    let none = related(&alice, &room, &format!("{target}/m.annotation/org.example.other"));
+    let of_type = related(
+        &alice,
+        &room,
+        &format!("{target}/m.annotation/m.reaction?dir=f"),
+    );
+    assert_eq!(
+        column(&of_type["chunk"], "event_id"),
+        [&sent[0], &sent[1], &sent[2]]
+    );
+    let none = related(
+        &alice,
+        &room,
+        &format!("{target}/m.annotation/org.example.other"),
+    );
     assert_eq!(none["chunk"], json!([]));
 }
 
@@ -82,7 +95,10 @@ fn an_edit_is_bundled_with_what_it_edits() {
     let replacement = &event["unsigned"]["m.relations"]["m.replace"];
     assert_eq!(replacement["event_id"], latest);
     assert_eq!(replacement["sender"], alice.id);
-    assert_eq!(event["content"]["body"], "first", "the original is given as it was");
+    assert_eq!(
+        event["content"]["body"], "first",
+        "the original is given as it was"
+    );
 }
 
 #[test]
@@ -102,7 +118,10 @@ fn a_redacted_edit_is_none() {
     let second = edit(&alice, &room, &target, "second");
     let third = edit(&alice, &room, &target, "third");
     alice.redact(&room, &third);
-    assert_eq!(bundle(&bob, &room, &target)["m.replace"]["event_id"], second);
+    assert_eq!(
+        bundle(&bob, &room, &target)["m.replace"]["event_id"],
+        second
+    );
     alice.redact(&room, &second);
     assert!(bundle(&bob, &room, &target)["m.replace"].is_null());
 }
@@ -152,7 +171,10 @@ fn a_thread_is_summed_up_at_its_root() {
     assert_eq!(summary["current_user_participated"], true, "alice began it");
     let carol = server.register("carol");
     carol.join(&room);
-    assert_eq!(bundle(&carol, &room, &root)["m.thread"]["current_user_participated"], false);
+    assert_eq!(
+        bundle(&carol, &room, &root)["m.thread"]["current_user_participated"],
+        false
+    );
 }
 
 #[test]
@@ -172,18 +194,26 @@ fn a_redacted_reply_leaves_its_thread() {
 fn threads_are_listed_by_their_latest_reply() {
     let server = server();
     let (alice, bob, room) = pair(&server);
-    let roots = [alice.say(&room, "first root"), bob.say(&room, "second root")];
+    let roots = [
+        alice.say(&room, "first root"),
+        bob.say(&room, "second root"),
+    ];
     in_thread(&bob, &room, &roots[1], "in the second");
     in_thread(&bob, &room, &roots[0], "in the first");
     let threads = alice.get(&format!("/v1/rooms/{room}/threads")).ok();
-    assert_eq!(column(&threads["chunk"], "event_id"), [&roots[0], &roots[1]]);
+    assert_eq!(
+        column(&threads["chunk"], "event_id"),
+        [&roots[0], &roots[1]]
+    );
     let summary = &threads["chunk"][0]["unsigned"]["m.relations"]["m.thread"];
     assert_eq!(summary["count"], 1, "{threads}");
     in_thread(&bob, &room, &roots[1], "in the second again");
     let threads = alice.get(&format!("/v1/rooms/{room}/threads?limit=1")).ok();
     assert_eq!(column(&threads["chunk"], "event_id"), [&roots[1]]);
     let next = testkit::encode(threads["next_batch"].as_str().expect("there are more"));
-    let rest = alice.get(&format!("/v1/rooms/{room}/threads?from={next}")).ok();
+    let rest = alice
+        .get(&format!("/v1/rooms/{room}/threads?from={next}"))
+        .ok();
     assert_eq!(column(&rest["chunk"], "event_id"), [&roots[0]]);
 }
 
@@ -195,7 +225,9 @@ fn threads_can_be_those_that_one_took_part_in() {
     let other = bob.say(&room, "root of bob");
     in_thread(&bob, &room, &mine, "reply");
     in_thread(&bob, &room, &other, "reply");
-    let threads = alice.get(&format!("/v1/rooms/{room}/threads?include=participated")).ok();
+    let threads = alice
+        .get(&format!("/v1/rooms/{room}/threads?include=participated"))
+        .ok();
     assert_eq!(column(&threads["chunk"], "event_id"), [&mine]);
 }
 
@@ -213,7 +245,9 @@ fn bundles_come_with_messages_context_and_limited_sync() {
     let synced = bob.sync(None, &format!("&filter={filter}"));
     assert_eq!(synced.joined(&room)["timeline"]["limited"], true);
     assert_eq!(synced.event(&room, &root).map(&latest), Some(json!(reply)));
-    let messages = bob.get(&format!("/v3/rooms/{room}/messages?dir=b&limit=2")).ok();
+    let messages = bob
+        .get(&format!("/v3/rooms/{room}/messages?dir=b&limit=2"))
+        .ok();
     assert_eq!(latest(&messages["chunk"][1]), reply);
     let context = bob.get(&format!("/v3/rooms/{room}/context/{root}")).ok();
     assert_eq!(latest(&context["event"]), reply);
@@ -236,6 +270,8 @@ fn filters_by_relation_find_what_has_one() {
     in_thread(&bob, &room, &root, "reply");
     let filter = json!({"related_by_rel_types": ["m.thread"]}).to_string();
     let filter = testkit::encode(&filter);
-    let messages = alice.get(&format!("/v3/rooms/{room}/messages?dir=b&filter={filter}")).ok();
+    let messages = alice
+        .get(&format!("/v3/rooms/{room}/messages?dir=b&filter={filter}"))
+        .ok();
     assert_eq!(column(&messages["chunk"], "event_id"), [&root]);
 }

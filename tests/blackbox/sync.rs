@@ -19,10 +19,16 @@ fn limit(limit: usize) -> String {
 /// The (type, state key) pairs of some state events; none may come twice.
 fn pairs(events: &[Value]) -> BTreeSet<(String, String)> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let all: Vec<_> =
-        events.iter().map(|event| (text(&event["type"]), text(&event["state_key"]))).collect();
+    let all: Vec<_> = events
+        .iter()
+        .map(|event| (text(&event["type"]), text(&event["state_key"])))
+        .collect();
     let distinct: BTreeSet<_> = all.iter().cloned().collect();
-    assert_eq!(all.len(), distinct.len(), "a state entry comes once: {all:?}");
+    assert_eq!(
+        all.len(),
+        distinct.len(),
+        "a state entry comes once: {all:?}"
+    );
     distinct
 }
 
@@ -38,11 +44,23 @@ fn a_first_sync_has_the_rooms_with_state_and_timeline_apart() {
     assert_eq!(answer.timeline(&room).len(), 3);
     assert_eq!(answer.joined(&room)["timeline"]["limited"], true);
     let state = pairs(answer.state(&room));
-    assert!(state.contains(&("m.room.create".to_owned(), String::new())), "{state:?}");
-    assert!(state.contains(&("m.room.name".to_owned(), String::new())), "{state:?}");
-    assert!(state.contains(&("m.room.member".to_owned(), user.id.clone())), "{state:?}");
+    assert!(
+        state.contains(&("m.room.create".to_owned(), String::new())),
+        "{state:?}"
+    );
+    assert!(
+        state.contains(&("m.room.name".to_owned(), String::new())),
+        "{state:?}"
+    );
+    assert!(
+        state.contains(&("m.room.member".to_owned(), user.id.clone())),
+        "{state:?}"
+    );
     for event in answer.timeline(&room) {
-        assert!(event["room_id"].is_null(), "the room is known from the place: {event}");
+        assert!(
+            event["room_id"].is_null(),
+            "the room is known from the place: {event}"
+        );
     }
 }
 
@@ -98,7 +116,11 @@ fn a_gap_says_so_and_brings_the_state_that_changed_in_it() {
     assert_eq!(timeline["limited"], true);
     assert!(timeline["prev_batch"].is_string());
     assert_eq!(answer.timeline(&room).len(), 2);
-    let ids: Vec<_> = answer.state(&room).iter().map(|event| &event["event_id"]).collect();
+    let ids: Vec<_> = answer
+        .state(&room)
+        .iter()
+        .map(|event| &event["event_id"])
+        .collect();
     assert_eq!(ids, [&json!(topic)]);
 }
 
@@ -116,7 +138,11 @@ fn state_in_the_timeline_is_not_repeated_before_it() {
     assert_eq!(answer.event_ids(&room), [second.as_str()]);
     // Before the timeline the topic was the first one, which a server may leave out, as it is
     // replaced at once.
-    let ids: Vec<_> = answer.state(&room).iter().map(|event| &event["event_id"]).collect();
+    let ids: Vec<_> = answer
+        .state(&room)
+        .iter()
+        .map(|event| &event["event_id"])
+        .collect();
     assert!(ids.is_empty() || ids == [&json!(first)], "{ids:?}");
 }
 
@@ -126,15 +152,24 @@ fn state_after_has_the_state_at_the_end_of_the_timeline() {
     let (alice, bob, room) = pair(&server);
     let first = bob.sync(None, "&use_state_after=true");
     let joined = first.joined(&room);
-    assert!(joined["state"].is_null() && joined["state_after"].is_object(), "{joined}");
-    let after = joined["state_after"]["events"].as_array().cloned().unwrap_or_default();
+    assert!(
+        joined["state"].is_null() && joined["state_after"].is_object(),
+        "{joined}"
+    );
+    let after = joined["state_after"]["events"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
     assert!(pairs(&after).contains(&("m.room.create".to_owned(), String::new())));
     alice.set_state(&room, "m.room.topic", "", json!({"topic": "first"}));
     let last = alice.set_state(&room, "m.room.topic", "", json!({"topic": "second"}));
     let second = bob.sync(Some(first.next_batch()), "&use_state_after=true");
     let joined = second.joined(&room);
     assert!(joined["state"].is_null());
-    assert_eq!(column(&joined["state_after"]["events"], "event_id"), [last.as_str()]);
+    assert_eq!(
+        column(&joined["state_after"]["events"], "event_id"),
+        [last.as_str()]
+    );
     alice.say(&room, "no state");
     let third = bob.sync(Some(second.next_batch()), "&use_state_after=true");
     let after = &third.joined(&room)["state_after"];
@@ -152,7 +187,10 @@ fn full_state_brings_all_state_with_only_new_events() {
     assert_eq!(answer.event_ids(&room), [id.as_str()]);
     let state = pairs(answer.state(&room));
     for member in [&alice, &bob] {
-        assert!(state.contains(&("m.room.member".to_owned(), member.id.clone())), "{state:?}");
+        assert!(
+            state.contains(&("m.room.member".to_owned(), member.id.clone())),
+            "{state:?}"
+        );
     }
 }
 
@@ -163,7 +201,10 @@ fn a_long_poll_waits_until_something_happens() {
     let mut follower = bob.follow_from_now();
     let begin = Instant::now();
     let quiet = follower.next(300);
-    assert!(begin.elapsed() >= Duration::from_millis(300), "it waits as long as it may");
+    assert!(
+        begin.elapsed() >= Duration::from_millis(300),
+        "it waits as long as it may"
+    );
     assert!(quiet.joined(&room).is_null());
     let id = std::thread::scope(|scope| {
         let waiting = scope.spawn(|| follower.next(20_000));
@@ -172,7 +213,10 @@ fn a_long_poll_waits_until_something_happens() {
         assert_eq!(answer.event_ids(&room), [id.as_str()]);
         id
     });
-    assert!(begin.elapsed() < Duration::from_secs(15), "it did not wait for its timeout");
+    assert!(
+        begin.elapsed() < Duration::from_secs(15),
+        "it did not wait for its timeout"
+    );
     assert_eq!(bob.event(&room, &id).ok()["content"]["body"], "wake up");
 }
 
@@ -189,7 +233,12 @@ fn a_first_sync_answers_at_once_whatever_its_timeout() {
 fn tokens_that_are_none_and_parameters_of_the_wrong_kind_are_refused() {
     let server = server();
     let user = server.register("alice");
-    for query in ["since=no-token-of-ours", "timeout=long", "full_state=perhaps", "filter=9999"] {
+    for query in [
+        "since=no-token-of-ours",
+        "timeout=long",
+        "full_state=perhaps",
+        "filter=9999",
+    ] {
         let answer = user.get(&format!("/v3/sync?{query}"));
         assert!(matches!(answer.status, 400 | 404), "{answer}");
     }
@@ -213,29 +262,46 @@ fn lazy_loading_brings_the_members_who_speak() {
         }}))
     };
     let members = |events: &[Value]| -> BTreeSet<String> {
-        pairs(events).into_iter().filter(|pair| pair.0 == "m.room.member").map(|pair| pair.1).collect()
+        pairs(events)
+            .into_iter()
+            .filter(|pair| pair.0 == "m.room.member")
+            .map(|pair| pair.1)
+            .collect()
     };
     let first = dan.sync(None, &lazy(1));
     let known = members(first.state(&room));
     assert!(known.contains(&bob.id), "the sender: {known:?}");
     assert!(known.contains(&dan.id), "oneself: {known:?}");
-    let heroes: Vec<String> = serde_json::from_value(first.joined(&room)["summary"]["m.heroes"].clone())
-        .expect("the heroes of a room without a name");
+    let heroes: Vec<String> =
+        serde_json::from_value(first.joined(&room)["summary"]["m.heroes"].clone())
+            .expect("the heroes of a room without a name");
     for hero in &heroes {
-        assert!(known.contains(hero), "the heroes' members come too: {hero} {known:?}");
+        assert!(
+            known.contains(hero),
+            "the heroes' members come too: {hero} {known:?}"
+        );
     }
     carol.say(&room, "hello too");
     let second = dan.sync(Some(first.next_batch()), &lazy(1));
     let sent = members(second.state(&room));
-    assert!(sent.contains(&carol.id) || known.contains(&carol.id), "{sent:?} {known:?}");
+    assert!(
+        sent.contains(&carol.id) || known.contains(&carol.id),
+        "{sent:?} {known:?}"
+    );
     carol.say(&room, "again");
     let third = dan.sync(Some(second.next_batch()), &lazy(1));
-    assert!(members(third.state(&room)).is_empty(), "carol is known by now");
+    assert!(
+        members(third.state(&room)).is_empty(),
+        "carol is known by now"
+    );
     let redundant = filter(json!({"room": {"state": {
         "lazy_load_members": true, "include_redundant_members": true,
     }}}));
     let again = dan.sync(Some(second.next_batch()), &redundant);
-    assert!(members(again.state(&room)).contains(&carol.id), "redundant ones on demand");
+    assert!(
+        members(again.state(&room)).contains(&carol.id),
+        "redundant ones on demand"
+    );
 }
 
 #[test]
@@ -261,7 +327,8 @@ fn a_summary_names_the_heroes_and_counts_the_members() {
 fn events_come_in_the_order_of_the_room_to_everybody() {
     let server = server();
     let (alice, bob, room) = pair(&server);
-    let since = [alice.sync(None, ""), bob.sync(None, "")].map(|answer| answer.next_batch().to_owned());
+    let since =
+        [alice.sync(None, ""), bob.sync(None, "")].map(|answer| answer.next_batch().to_owned());
     let mut sent: Vec<String> = Vec::new();
     for number in 0..5 {
         sent.push(alice.say(&room, &format!("alice {number}")));
@@ -281,7 +348,10 @@ fn the_old_event_format_of_federation_can_be_asked_for() {
     user.say(&room, "hello");
     let answer = user.sync(None, &filter(json!({"event_format": "federation"})));
     let event = answer.timeline(&room).last().cloned().expect("an event");
-    assert!(event["prev_events"].is_array() && event["hashes"].is_object(), "{event}");
+    assert!(
+        event["prev_events"].is_array() && event["hashes"].is_object(),
+        "{event}"
+    );
 }
 
 #[test]
@@ -293,5 +363,8 @@ fn fields_can_be_chosen() {
     let chosen = filter(json!({"event_fields": ["type", "content.body"]}));
     let answer = user.sync(None, &chosen);
     let event = answer.timeline(&room).last().cloned().expect("an event");
-    assert_eq!(event, json!({"type": "m.room.message", "content": {"body": "hello"}}));
+    assert_eq!(
+        event,
+        json!({"type": "m.room.message", "content": {"body": "hello"}})
+    );
 }

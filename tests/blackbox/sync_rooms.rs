@@ -6,7 +6,10 @@ use testkit::encode;
 use crate::{column, pair, server};
 
 fn kinds(events: &[Value]) -> Vec<&str> {
-    events.iter().filter_map(|event| event["type"].as_str()).collect()
+    events
+        .iter()
+        .filter_map(|event| event["type"].as_str())
+        .collect()
 }
 
 #[test]
@@ -21,12 +24,26 @@ fn a_newly_joined_room_comes_whole() {
     let answer = bob.sync(Some(&since), "");
     let mut everything = kinds(answer.state(&room));
     everything.extend(kinds(answer.timeline(&room)));
-    for kind in ["m.room.create", "m.room.topic", "m.room.power_levels", "m.room.join_rules"] {
+    for kind in [
+        "m.room.create",
+        "m.room.topic",
+        "m.room.power_levels",
+        "m.room.join_rules",
+    ] {
         assert!(everything.contains(&kind), "{kind}: {everything:?}");
     }
-    assert!(answer.event(&room, &before).is_some(), "history that may be seen: {answer:?}");
-    let own = answer.timeline(&room).iter().find(|event| event["state_key"] == bob.id.as_str());
-    assert_eq!(own.map(|event| &event["content"]["membership"]), Some(&json!("join")));
+    assert!(
+        answer.event(&room, &before).is_some(),
+        "history that may be seen: {answer:?}"
+    );
+    let own = answer
+        .timeline(&room)
+        .iter()
+        .find(|event| event["state_key"] == bob.id.as_str());
+    assert_eq!(
+        own.map(|event| &event["content"]["membership"]),
+        Some(&json!("join"))
+    );
 }
 
 #[test]
@@ -71,7 +88,9 @@ fn a_kick_and_a_ban_end_a_room_too() {
         alice.membership(&room, action, &bob).ok();
         let event = follower.until("the room is left", |answer| {
             let events = answer.left(&room)["timeline"]["events"].as_array()?.clone();
-            events.into_iter().find(|event| event["state_key"] == bob.id.as_str())
+            events
+                .into_iter()
+                .find(|event| event["state_key"] == bob.id.as_str())
         });
         assert_eq!(event["content"]["membership"], membership);
     }
@@ -90,10 +109,16 @@ fn an_invitation_comes_once_and_wakes_who_waits() {
     });
     for event in stripped.as_array().into_iter().flatten() {
         for key in ["type", "state_key", "content", "sender"] {
-            assert!(!event[key].is_null(), "stripped state has its {key}: {event}");
+            assert!(
+                !event[key].is_null(),
+                "stripped state has its {key}: {event}"
+            );
         }
     }
-    assert!(column(&stripped, "type").contains(&"m.room.join_rules"), "{stripped}");
+    assert!(
+        column(&stripped, "type").contains(&"m.room.join_rules"),
+        "{stripped}"
+    );
     let next = bob.sync(follower.since(), "");
     assert!(next.invited(&room).is_null(), "{next:?}");
     let again = bob.sync(None, "");
@@ -147,7 +172,9 @@ fn a_room_created_on_one_device_appears_on_the_other() {
     let alice = server.register("alice");
     let mut follower = alice.login_again().follow_from_now();
     let room = alice.create_room(json!({}));
-    follower.until("the new room", |answer| (!answer.joined(&room).is_null()).then_some(()));
+    follower.until("the new room", |answer| {
+        (!answer.joined(&room).is_null()).then_some(())
+    });
 }
 
 #[test]

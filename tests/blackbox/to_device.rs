@@ -16,7 +16,11 @@ fn note(by: &User, to: &User, number: u64) {
 }
 
 fn numbers(answer: &SyncAnswer) -> Vec<u64> {
-    answer.to_device().iter().filter_map(|event| event["content"]["n"].as_u64()).collect()
+    answer
+        .to_device()
+        .iter()
+        .filter_map(|event| event["content"]["n"].as_u64())
+        .collect()
 }
 
 #[test]
@@ -58,7 +62,10 @@ fn messages_come_again_until_the_next_token_proves_their_receipt() {
     assert_eq!(numbers(&answer), [1], "the answer may have been lost");
     let next = bob.sync(Some(answer.next_batch()), "");
     assert!(numbers(&next).is_empty());
-    assert!(numbers(&bob.sync(None, "")).is_empty(), "received messages are gone");
+    assert!(
+        numbers(&bob.sync(None, "")).is_empty(),
+        "received messages are gone"
+    );
 }
 
 #[test]
@@ -75,7 +82,12 @@ fn a_message_is_for_one_device_or_for_all() {
     let server = server();
     let (alice, bob) = (server.register("alice"), server.register("bob"));
     let second = bob.login_again();
-    send(&alice, "one", json!({bob.id.clone(): {second.device.clone(): {"n": 1}}})).ok();
+    send(
+        &alice,
+        "one",
+        json!({bob.id.clone(): {second.device.clone(): {"n": 1}}}),
+    )
+    .ok();
     send(&alice, "all", json!({bob.id.clone(): {"*": {"n": 2}}})).ok();
     assert_eq!(numbers(&bob.sync(None, "")), [2]);
     assert_eq!(numbers(&second.sync(None, "")), [1, 2]);
@@ -120,7 +132,11 @@ fn messages_that_are_not_understood_are_refused() {
     let server = server();
     let (alice, bob) = (server.register("alice"), server.register("bob"));
     let path = "/v3/sendToDevice/org.example.note/t1";
-    for body in [json!({}), json!({"messages": []}), json!({"messages": {bob.id.clone(): 7}})] {
+    for body in [
+        json!({}),
+        json!({"messages": []}),
+        json!({"messages": {bob.id.clone(): 7}}),
+    ] {
         let answer = alice.put(path, body);
         assert_eq!(answer.status, 400, "{answer}");
     }

@@ -23,7 +23,11 @@ fn story(server: &Server, visibility: &str) -> Story {
     let between = alice.say(&room, "before the join");
     reader.join(&room);
     let after = alice.say(&room, "after the join");
-    Story { reader, room, said: [before, between, after] }
+    Story {
+        reader,
+        room,
+        said: [before, between, after],
+    }
 }
 
 impl Story {
@@ -31,17 +35,27 @@ impl Story {
     fn seen(&self) -> [bool; 3] {
         let Self { reader, room, said } = self;
         let list = |ids: Vec<&str>| said.each_ref().map(|id| ids.contains(&id.as_str()));
-        let messages = reader.get(&format!("/v3/rooms/{room}/messages?dir=b&limit=100")).ok();
+        let messages = reader
+            .get(&format!("/v3/rooms/{room}/messages?dir=b&limit=100"))
+            .ok();
         let by_messages = list(column(&messages["chunk"], "event_id"));
 
         let filter = encode(&json!({"room": {"timeline": {"limit": 100}}}).to_string());
         let sync = reader.sync(None, &format!("&filter={filter}"));
-        assert_eq!(list(sync.event_ids(room)), by_messages, "sync against messages");
+        assert_eq!(
+            list(sync.event_ids(room)),
+            by_messages,
+            "sync against messages"
+        );
 
-        let by_event = said.each_ref().map(|id| reader.event(room, id).status == 200);
+        let by_event = said
+            .each_ref()
+            .map(|id| reader.event(room, id).status == 200);
         assert_eq!(by_event, by_messages, "single events against messages");
 
-        let context = reader.get(&format!("/v3/rooms/{room}/context/{}?limit=100", said[2])).ok();
+        let context = reader
+            .get(&format!("/v3/rooms/{room}/context/{}?limit=100", said[2]))
+            .ok();
         let mut around = column(&context["events_before"], "event_id");
         around.push(said[2].as_str());
         assert_eq!(list(around), by_messages, "context against messages");
@@ -78,14 +92,22 @@ fn what_is_said_after_one_left_is_not_seen() {
     let server = server();
     for visibility in ["shared", "invited", "joined"] {
         let Story { reader, room, said } = story(&server, visibility);
-        let (other, since) = (server.register("other"), reader.sync(None, "").next_batch().to_owned());
+        let (other, since) = (
+            server.register("other"),
+            reader.sync(None, "").next_batch().to_owned(),
+        );
         reader.invite(&room, &other);
         other.join(&room);
         reader.leave(&room);
         let late = other.say(&room, "now we can talk");
-        let messages = reader.get(&format!("/v3/rooms/{room}/messages?dir=b&limit=100")).ok();
+        let messages = reader
+            .get(&format!("/v3/rooms/{room}/messages?dir=b&limit=100"))
+            .ok();
         let ids = column(&messages["chunk"], "event_id");
-        assert!(ids.contains(&said[2].as_str()) && !ids.contains(&late.as_str()), "{visibility}");
+        assert!(
+            ids.contains(&said[2].as_str()) && !ids.contains(&late.as_str()),
+            "{visibility}"
+        );
         reader.event(&room, &late).error(404, "M_NOT_FOUND");
         let answer = reader.sync(Some(&since), "");
         let left = column(&answer.left(&room)["timeline"]["events"], "event_id");
@@ -105,7 +127,10 @@ fn the_state_seen_after_leaving_is_that_of_leaving() {
     assert_eq!(bob.state(&room, "m.room.topic", "").ok()["topic"], "old");
     let state = bob.get(&format!("/v3/rooms/{room}/state")).ok();
     let topic = |event: &&Value| event["type"] == "m.room.topic";
-    let topic = state.as_array().and_then(|events| events.iter().find(topic)).cloned();
+    let topic = state
+        .as_array()
+        .and_then(|events| events.iter().find(topic))
+        .cloned();
     assert_eq!(topic.expect("a topic")["content"]["topic"], "old");
 }
 
