@@ -214,11 +214,11 @@ fn follow(user: &User, room: &str) -> Seen {
         let joined = &answer["rooms"]["join"][room];
         let empty = Vec::new();
         let timeline = joined["timeline"]["events"].as_array().unwrap_or(&empty);
-        if joined["timeline"]["limited"] == true {
-            if let Some(since) = &since {
-                let gap = gap(user, room, &joined["timeline"]["prev_batch"], since);
-                seen.events.extend(gap);
-            }
+        if joined["timeline"]["limited"] == true
+            && let Some(since) = &since
+        {
+            let gap = gap(user, room, &joined["timeline"]["prev_batch"], since);
+            seen.events.extend(gap);
         }
         seen.take_state(joined["state"]["events"].as_array().unwrap_or(&empty));
         seen.take_state(timeline);

@@ -118,13 +118,13 @@ fn write(user: &User, rooms: [&str; 2], load: &Load) -> Acknowledged {
     let mut known = Acknowledged::default();
     let mut round = 0_u64;
     while !load.stop.load(Ordering::Relaxed) || round == 0 {
-        let room = rooms[usize::from(round % 3 == 0)];
+        let room = rooms[usize::from(round.is_multiple_of(3))];
         let body = format!("{} {round}", user.id);
         let path = format!("/v3/rooms/{}/send/m.room.message/{round}", encode(room));
         let answer = acknowledged(&path, &json!({"msgtype": "m.text", "body": body}));
         let id = answer["event_id"].as_str().expect("an event id");
         known.messages.push((body, id.to_owned()));
-        if round % 10 == 0 {
+        if round.is_multiple_of(10) {
             acknowledged(&setting_path(user), &json!({"n": round}));
             known.setting = round;
             let path = format!("/v3/rooms/{}/state/m.room.topic/", encode(rooms[1]));
