@@ -184,10 +184,13 @@ impl Catalog {
             .scan(&txn, &(uploader,), Direction::Forward)
             .map(|row| row.map(|(key, ())| key))
             .collect::<Result<_, _>>()?;
-        let (expired, waiting): (Vec<_>, Vec<_>) =
-            pending.into_iter().partition(|(_, expires_ms, _)| *expires_ms <= now_ms);
+        let (expired, waiting): (Vec<_>, Vec<_>) = pending
+            .into_iter()
+            .partition(|(_, expires_ms, _)| *expires_ms <= now_ms);
         if let Some((_, until_ms, _)) = waiting.first().filter(|_| waiting.len() >= max_pending) {
-            return Err(MediaError::TooManyPending { until_ms: *until_ms });
+            return Err(MediaError::TooManyPending {
+                until_ms: *until_ms,
+            });
         }
         for (_, _, key) in expired {
             remove(&mut txn, key)?;
@@ -274,7 +277,10 @@ impl Catalog {
         let _one_at_a_time = self.changing.lock();
         let mut txn = store.begin();
         let row = (key, RenditionKey(spec));
-        let others = THUMBNAILS.scan(&txn, &(key,), Direction::Forward).take(MAX_THUMBNAILS).count();
+        let others = THUMBNAILS
+            .scan(&txn, &(key,), Direction::Forward)
+            .take(MAX_THUMBNAILS)
+            .count();
         if others == MAX_THUMBNAILS
             || THUMBNAILS.contains(&txn, &row)?
             || !MEDIA.contains(&txn, &key)?
@@ -307,7 +313,11 @@ impl Catalog {
     ///
     /// # Errors
     /// [`MediaError::UnknownMedia`].
-    pub fn delete(&self, store: &Store, key: MediaKey) -> Result<(Ticket, Vec<FileId>), MediaError> {
+    pub fn delete(
+        &self,
+        store: &Store,
+        key: MediaKey,
+    ) -> Result<(Ticket, Vec<FileId>), MediaError> {
         let _one_at_a_time = self.changing.lock();
         let mut txn = store.begin();
         let record = remove(&mut txn, key)?.ok_or(MediaError::UnknownMedia)?;
@@ -334,7 +344,10 @@ impl Catalog {
         let _one_at_a_time = self.changing.lock();
         let mut txn = store.begin();
         let records = remove_thumbnails(&mut txn, key)?;
-        let files = records.iter().filter_map(|record| record.file(key)).collect();
+        let files = records
+            .iter()
+            .filter_map(|record| record.file(key))
+            .collect();
         Ok((store.commit(txn)?, files))
     }
 
@@ -357,7 +370,10 @@ impl Catalog {
             Some(after) => MEDIA_PENDING.scan_from(&txn, &(), &after),
         };
         let mut looked_at = Vec::new();
-        for row in rows.filter(|row| !matches!(row, Ok((key, ())) if Some(*key) == after)).take(limit) {
+        for row in rows
+            .filter(|row| !matches!(row, Ok((key, ())) if Some(*key) == after))
+            .take(limit)
+        {
             looked_at.push(row?.0);
         }
         for (_, expires_ms, key) in &looked_at {
@@ -366,7 +382,10 @@ impl Catalog {
             }
         }
         store.commit(txn)?;
-        Ok(looked_at.last().copied().filter(|_| looked_at.len() == limit))
+        Ok(looked_at
+            .last()
+            .copied()
+            .filter(|_| looked_at.len() == limit))
     }
 }
 
@@ -421,8 +440,9 @@ fn remove(txn: &mut Txn, key: MediaKey) -> Result<Option<MediaRecord>, MediaErro
 }
 
 fn remove_thumbnails(txn: &mut Txn, key: MediaKey) -> Result<Vec<ThumbnailRecord>, MediaError> {
-    let rows: Vec<_> =
-        THUMBNAILS.scan(txn, &(key,), Direction::Forward).collect::<Result<_, _>>()?;
+    let rows: Vec<_> = THUMBNAILS
+        .scan(txn, &(key,), Direction::Forward)
+        .collect::<Result<_, _>>()?;
     let mut records = Vec::with_capacity(rows.len());
     for (row, record) in rows {
         THUMBNAILS.delete(txn, &row);
@@ -445,7 +465,8 @@ pub fn check(
     for row in MEDIA.scan(from, &(), Direction::Forward) {
         let (key, record) = row?;
         let uri = format!("mxc://{}/{}", record.server_name, record.media_id);
-        let named = MediaId::parse(&record.media_id).map(|id| MediaKey::new(&record.server_name, &id));
+        let named =
+            MediaId::parse(&record.media_id).map(|id| MediaKey::new(&record.server_name, &id));
         if !named.is_ok_and(|named| named == key) {
             report(format!("{uri}: stored under another key"));
         }
@@ -470,13 +491,19 @@ pub fn check(
             (MediaState::Pending { .. }, None) => report(format!("{uri}: unfinished, by nobody")),
         }
     }
-    let in_lists = MEDIA_BY_UPLOADER.scan(from, &(), Direction::Forward).count() as u64;
+    let in_lists = MEDIA_BY_UPLOADER
+        .scan(from, &(), Direction::Forward)
+        .count() as u64;
     if in_lists != listed {
-        report(format!("uploaders' lists have {in_lists} entries for {listed} media"));
+        report(format!(
+            "uploaders' lists have {in_lists} entries for {listed} media"
+        ));
     }
     let in_pending = MEDIA_PENDING.scan(from, &(), Direction::Forward).count() as u64;
     if in_pending != pending {
-        report(format!("unfinished uploads have {in_pending} entries for {pending} media"));
+        report(format!(
+            "unfinished uploads have {in_pending} entries for {pending} media"
+        ));
     }
     for row in THUMBNAILS.scan(from, &(), Direction::Forward) {
         let ((key, _), record) = row?;

@@ -82,7 +82,11 @@ pub struct Content {
 impl Content {
     /// The file that holds the content of the media `key`.
     pub fn file(&self, key: MediaKey) -> FileId {
-        FileId { kind: FileKind::Content, key, nonce: self.nonce }
+        FileId {
+            kind: FileKind::Content,
+            key,
+            nonce: self.nonce,
+        }
     }
 }
 
@@ -125,9 +129,11 @@ impl ThumbnailRecord {
     pub fn file(&self, key: MediaKey) -> Option<FileId> {
         match self {
             ThumbnailRecord::Original { .. } => None,
-            ThumbnailRecord::Rendered { nonce, .. } => {
-                Some(FileId { kind: FileKind::Thumbnail, key, nonce: *nonce })
-            }
+            ThumbnailRecord::Rendered { nonce, .. } => Some(FileId {
+                kind: FileKind::Thumbnail,
+                key,
+                nonce: *nonce,
+            }),
         }
     }
 }
@@ -163,7 +169,12 @@ impl Key for RenditionKey {
             1 => Method::Crop,
             _ => return Err(from.corrupt("unknown thumbnail method")),
         };
-        Ok(RenditionKey(ThumbnailSpec { width, height, method, animated }))
+        Ok(RenditionKey(ThumbnailSpec {
+            width,
+            height,
+            method,
+            animated,
+        }))
     }
 }
 
@@ -205,7 +216,10 @@ mod tests {
                 sha256: [0xcd; 32],
                 stored_ms: 301,
             }),
-            quarantine: Some(Quarantine { by: UserSn(8), since_ms: 2 }),
+            quarantine: Some(Quarantine {
+                by: UserSn(8),
+                since_ms: 2,
+            }),
         };
         let rows = stored_rows(|txn| MEDIA.put(txn, &key, &record));
         let expected = format!(
@@ -220,7 +234,12 @@ mod tests {
     #[test]
     fn the_stored_form_of_a_thumbnail_stays_what_it_is() {
         let key = MediaKey::from_bytes([0xab; 32]);
-        let spec = ThumbnailSpec { width: 96, height: 95, method: Method::Crop, animated: true };
+        let spec = ThumbnailSpec {
+            width: 96,
+            height: 95,
+            method: Method::Crop,
+            animated: true,
+        };
         let record = ThumbnailRecord::Rendered {
             nonce: 5,
             content_type: "t/s".to_owned(),
