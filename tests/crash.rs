@@ -1,1 +1,211 @@
-//! crash
+//! What was acknowledged survives `kill -9`, and nothing happens twice.
+//!
+//! Writers send messages, state and account data without a pause; the server is killed at random
+//! moments, its database is checked, and it is started again. A writer whose request was cut off
+//! does not know whether it took effect: it makes the same request, with the same transaction id,
+//! until it is acknowledged. In the end every acknowledged event is in its room, once, under the id
+//! that was acknowledged.
+//!
+//! `MEYRIN_CRASH_KILLS` is how many times the server is killed (20 if it is not set), and
+//! `MEYRIN_CRASH_SEED` repeats the sequence of a run, as far as the system's scheduling allows.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+use testkit::{Server, ServerOptions, User, encode, until};
+
+const WRITERS: usize = 6;
+
+/// The most acknowledgements from one kill to the next; how many it is, is random.
+const MOST_BETWEEN_KILLS: u64 = 150;
+
+/// What the writers have in common.
+struct Load {
+    stop: AtomicBool,
+    acknowledged: AtomicU64,
+}
+
+/// What a writer knows to have happened: event id by message, and its last account data.
+#[derive(Default)]
+struct Acknowledged {
+    messages: Vec<(String, String)>,
+    setting: u64,
+    topics: u64,
+}
+
+#[test]
+fn every_acknowledged_event_is_there_once_after_any_kill() {
+    let kills = number_from("MEYRIN_CRASH_KILLS").unwrap_or(20);
+    let mut random = Random::new();
+    let mut options = ServerOptions::new(env!("CARGO_BIN_EXE_meyrin"));
+    options.sync = "always".to_owned();
+    let mut server = Server::start(options);
+
+    let users: Vec<User> = (0..WRITERS).map(|_| server.register("writer")).collect();
+    let shared = users[0].create_public_room();
+    let own: Vec<String> = users.iter().map(User::create_public_room).collect();
+    for user in &users[1..] {
+        user.join(&shared);
+    }
+
+    let load = Load {
+        stop: AtomicBool::new(false),
+        acknowledged: AtomicU64::new(0),
+    };
+    let known: Vec<Acknowledged> = std::thread::scope(|scope| {
+        let writers: Vec<_> = users
+            .iter()
+            .zip(&own)
+            .map(|(user, own)| scope.spawn(|| write(user, [shared.as_str(), own.as_str()], &load)))
+            .collect();
+        for kill in 0..kills {
+            let target =
+                load.acknowledged.load(Ordering::Relaxed) + random.below(MOST_BETWEEN_KILLS);
+            until("the writers are heard", || {
+                (load.acknowledged.load(Ordering::Relaxed) > target).then_some(())
+            });
+            server.kill();
+            assert_clean(&server, kill);
+            server.start_again();
+        }
+        load.stop.store(true, Ordering::Relaxed);
+        writers
+            .into_iter()
+            .map(|writer| writer.join().expect("a writer"))
+            .collect()
+    });
+
+    let mut bodies = history(&users[0], &shared);
+    for (user, room) in users.iter().zip(&own) {
+        bodies.extend(history(user, room));
+    }
+    let mut sent = 0;
+    for (user, known) in users.iter().zip(&known) {
+        for (body, id) in &known.messages {
+            assert_eq!(bodies.get(body), Some(&vec![id.clone()]), "{body}");
+        }
+        sent += known.messages.len();
+        let setting = user.get(&setting_path(user)).ok();
+        assert_eq!(setting["n"], known.setting);
+    }
+    assert_eq!(bodies.len(), sent, "nothing but what was sent is there");
+    for ((user, room), known) in users.iter().zip(&own).zip(&known) {
+        assert_eq!(
+            user.state(room, "m.room.topic", "").ok()["topic"],
+            known.topics.to_string()
+        );
+    }
+    server.kill();
+    assert_clean(&server, kills);
+    println!("{kills} kills, {sent} acknowledged messages, each there once");
+}
+
+/// Writes until it is told to stop. Every tenth round also sets state and account data.
+fn write(user: &User, rooms: [&str; 2], load: &Load) -> Acknowledged {
+    let client = user.with_own_connections();
+    let acknowledged = |path: &str, body: &Value| -> Value {
+        until("a request is acknowledged", || {
+            let headers = [("Content-Type", "application/json")];
+            let body = body.to_string().into_bytes();
+            let answer = client.try_exchange("PUT", path, &headers, body).ok()?;
+            assert_eq!(answer.status, 200, "{answer}");
+            load.acknowledged.fetch_add(1, Ordering::Relaxed);
+            Some(answer.value())
+        })
+    };
+    let mut known = Acknowledged::default();
+    let mut round = 0_u64;
+    while !load.stop.load(Ordering::Relaxed) || round == 0 {
+        let room = rooms[usize::from(round.is_multiple_of(3))];
+        let body = format!("{} {round}", user.id);
+        let path = format!("/v3/rooms/{}/send/m.room.message/{round}", encode(room));
+        let answer = acknowledged(&path, &json!({"msgtype": "m.text", "body": body}));
+        let id = answer["event_id"].as_str().expect("an event id");
+        known.messages.push((body, id.to_owned()));
+        if round.is_multiple_of(10) {
+            acknowledged(&setting_path(user), &json!({"n": round}));
+            known.setting = round;
+            let path = format!("/v3/rooms/{}/state/m.room.topic/", encode(rooms[1]));
+            acknowledged(&path, &json!({"topic": round.to_string()}));
+            known.topics = round;
+        }
+        round += 1;
+    }
+    known
+}
+
+fn setting_path(user: &User) -> String {
+    format!(
+        "/v3/user/{}/account_data/org.example.round",
+        encode(&user.id)
+    )
+}
+
+/// The ids of the events of a room by their message, from its whole history.
+fn history(user: &User, room: &str) -> BTreeMap<String, Vec<String>> {
+    let mut bodies: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut from = String::new();
+    loop {
+        let path = format!("/v3/rooms/{}/messages?dir=b&limit=100{from}", encode(room));
+        let page = user.get(&path).ok();
+        for event in page["chunk"].as_array().into_iter().flatten() {
+            if let (Some(body), Some(id)) = (
+                event["content"]["body"].as_str(),
+                event["event_id"].as_str(),
+            ) {
+                bodies
+                    .entry(body.to_owned())
+                    .or_default()
+                    .push(id.to_owned());
+            }
+        }
+        match page["end"].as_str() {
+            Some(end) => from = format!("&from={}", encode(end)),
+            None => return bodies,
+        }
+    }
+}
+
+#[track_caller]
+fn assert_clean(server: &Server, kill: u64) {
+    let check = server.run(&["db", "check"]);
+    assert!(
+        check.status.success(),
+        "the database is not clean after kill {kill}:\n{}{}",
+        String::from_utf8_lossy(&check.stdout),
+        String::from_utf8_lossy(&check.stderr)
+    );
+}
+
+fn number_from(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{variable} is a number, not {text}")),
+    )
+}
+
+/// A small generator of the xorshift family; what it is good for is being repeatable.
+struct Random(u64);
+
+impl Random {
+    fn new() -> Self {
+        let seed = number_from("MEYRIN_CRASH_SEED").unwrap_or_else(|| {
+            let time = SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default();
+            u64::from(time.subsec_nanos())
+        });
+        println!("MEYRIN_CRASH_SEED={seed}");
+        Self(seed | 1)
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+}

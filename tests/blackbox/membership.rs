@@ -301,8 +301,8 @@ fn members_are_listed_and_filtered_by_membership() {
         ids
     };
     assert_eq!(members("").len(), 3);
-    assert_eq!(members("?membership=join"), [alice.id.clone()]);
-    assert_eq!(members("?membership=ban"), [carol.id.clone()]);
+    assert_eq!(members("?membership=join"), [alice.id.as_str()]);
+    assert_eq!(members("?membership=ban"), [carol.id.as_str()]);
     assert_eq!(members("?not_membership=join").len(), 2);
 }
 
