@@ -19,7 +19,8 @@ const TYPES = {
 
 /**
  * Serves the `directories`, the first that has a file wins; `generated` maps paths to texts that win over both.
- * A path that is no file gets `index.html`, as single-page applications need it.
+ * As single-page applications need it, a path that is no file gets the file of its last segment at the top,
+ * and else `index.html`.
  * Answers `{ url, close }`.
  */
 export async function serve(directories, generated = {}) {
@@ -30,7 +31,9 @@ export async function serve(directories, generated = {}) {
       response.writeHead(200, { "Content-Type": typeOf(wanted) }).end(generated[wanted]);
       return;
     }
-    const file = (await find(directories, wanted)) ?? (await find(directories, "/index.html"));
+    const fallbacks = [wanted, `/${path.posix.basename(wanted)}`, "/index.html"];
+    let file = null;
+    for (const candidate of fallbacks) file ??= await find(directories, candidate);
     if (!file) {
       response.writeHead(404).end();
       return;
