@@ -139,6 +139,16 @@ impl Visibility {
             .any(|(at, is)| *at > no && *is == Membership::Join)
     }
 
+    /// Where the user's present time in the room began: the first of their unbroken joins.
+    pub fn joined_since(&self) -> Option<EventNo> {
+        let joins = self
+            .membership
+            .iter()
+            .rev()
+            .take_while(|(_, is)| *is == Membership::Join);
+        joins.last().map(|(at, _)| *at)
+    }
+
     /// Whether the user was ever joined.
     pub fn was_joined(&self) -> bool {
         self.membership

@@ -25,7 +25,10 @@ impl Typing {
     /// Whether setting this would change what the room is told.
     pub fn would_change(&self, room: RoomSn, user: UserSn, typing: bool) -> bool {
         let rooms = self.rooms.read();
-        rooms.get(&room).is_some_and(|typists| typists.until.contains_key(&user)) != typing
+        rooms
+            .get(&room)
+            .is_some_and(|typists| typists.until.contains_key(&user))
+            != typing
     }
 
     /// Sets when a user's typing ends, or ends it.
@@ -42,7 +45,10 @@ impl Typing {
     /// Lets a user go on typing; no one is told anything new.
     pub fn extend(&self, room: RoomSn, user: UserSn, until_ms: u64) {
         let mut rooms = self.rooms.write();
-        if let Some(until) = rooms.get_mut(&room).and_then(|room| room.until.get_mut(&user)) {
+        if let Some(until) = rooms
+            .get_mut(&room)
+            .and_then(|room| room.until.get_mut(&user))
+        {
             *until = until_ms;
         }
     }
@@ -53,7 +59,11 @@ impl Typing {
         let mut found = Vec::new();
         for (room, typists) in rooms.iter() {
             found.extend(
-                typists.until.iter().filter(|(_, until)| **until <= now_ms).map(|(user, _)| (*room, *user)),
+                typists
+                    .until
+                    .iter()
+                    .filter(|(_, until)| **until <= now_ms)
+                    .map(|(user, _)| (*room, *user)),
             );
         }
         found
@@ -135,6 +145,9 @@ impl Presence {
 
     /// Whether anyone's presence changed after `since`.
     pub fn changed_since(&self, since: Position) -> bool {
-        self.users.read().values().any(|state| state.changed > since)
+        self.users
+            .read()
+            .values()
+            .any(|state| state.changed > since)
     }
 }

@@ -16,10 +16,16 @@ pub fn shows(filter: &RoomEventFilter, event: &StoredEvent) -> bool {
     if filter.shows_everything() {
         return true;
     }
-    let text = |key| json::member(&event.json, key).and_then(json::string).unwrap_or_default();
+    let text = |key| {
+        json::member(&event.json, key)
+            .and_then(json::string)
+            .unwrap_or_default()
+    };
     filter.shows(&text("type"), &text("sender"), || {
         let content = json::member(&event.json, "content").unwrap_or("{}");
-        json::member(content, "url").and_then(json::string).is_some()
+        json::member(content, "url")
+            .and_then(json::string)
+            .is_some()
     })
 }
 
@@ -60,7 +66,10 @@ impl Selection<'_> {
 
     /// Reads the piece.
     pub fn read(&self, from: &impl Read) -> Result<Piece> {
-        let mut piece = Piece { events: Vec::new(), limited: false };
+        let mut piece = Piece {
+            events: Vec::new(),
+            limited: false,
+        };
         if self.start >= self.end {
             return Ok(piece);
         }

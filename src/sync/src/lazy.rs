@@ -24,7 +24,9 @@ const MOST_MEMBERS: usize = 100_000;
 
 impl Default for LazyMembers {
     fn default() -> Self {
-        Self { devices: Cache::new(20_000) }
+        Self {
+            devices: Cache::new(20_000),
+        }
     }
 }
 
@@ -43,7 +45,9 @@ impl LazyMembers {
         since: Position,
         members: &mut Vec<UserSn>,
     ) {
-        let Some(shown) = self.devices.get(&(user, device.to_owned())) else { return };
+        let Some(shown) = self.devices.get(&(user, device.to_owned())) else {
+            return;
+        };
         let shown = shown.lock();
         members.retain(|member| shown.get(&(room, *member)).is_none_or(|with| *with > since));
     }
@@ -72,7 +76,10 @@ impl LazyMembers {
         }
         for member in members {
             // An earlier token that was confirmed stays good.
-            shown.entry(member).and_modify(|with| *with = next.min(*with)).or_insert(next);
+            shown
+                .entry(member)
+                .and_modify(|with| *with = next.min(*with))
+                .or_insert(next);
         }
     }
 }

@@ -9,8 +9,8 @@
 
 mod account;
 mod devices;
-mod error;
 mod ephemeral;
+mod error;
 mod filtered;
 mod lazy;
 mod response;

@@ -25,7 +25,10 @@ impl SyncToken {
                 (position, position)
             }
         };
-        Some(Self { position: Position(position), to_device: Position(to_device) })
+        Some(Self {
+            position: Position(position),
+            to_device: Position(to_device),
+        })
     }
 }
 
@@ -91,7 +94,17 @@ mod tests {
             assert_eq!(SyncToken::parse(text).unwrap().to_string(), text);
         }
         assert_eq!(PaginationToken::parse("t9").unwrap().to_string(), "t9");
-        for text in ["", "s", "s-1", "s1.", "s+1", "t", "17", "sé", "s99999999999999999999999"] {
+        for text in [
+            "",
+            "s",
+            "s-1",
+            "s1.",
+            "s+1",
+            "t",
+            "17",
+            "sé",
+            "s99999999999999999999999",
+        ] {
             assert_eq!(SyncToken::parse(text), None, "{text}");
             assert_eq!(PaginationToken::parse(text), None, "{text}");
         }

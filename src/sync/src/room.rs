@@ -1,0 +1,461 @@
+//! One room's part of an answer: joined, or left.
+
+use std::collections::{BTreeSet, HashSet};
+
+use event::auth::Membership;
+use event::json;
+use names::{RoomSn, UserSn};
+use rooms::render::{Renderer, Viewer};
+use rooms::visibility::Visibility;
+use rooms::{EventNo, RoomHead, StoredEvent, UserRoom, event_log, receipts};
+use store::{At, Position, Read, View};
+use users::account_data::Item;
+
+use crate::filtered::{Piece, Selection, shows};
+use crate::response::{Request, StateMode};
+use crate::room_state::{self, Entries, Members};
+use crate::unread::Subject;
+use crate::{Memory, PaginationToken, Result, summary};
+
+/// Events of a timeline where the filter does not say.
+const DEFAULT_LIMIT: u64 = 10;
+/// The most events of a timeline, whatever the filter says.
+const MOST_LIMIT: u64 = 100;
+
+/// What the parts of one answer share.
+pub struct Shared<'a> {
+    /// What was asked.
+    pub request: &'a Request<'a>,
+    /// The view that the answer is built from.
+    pub view: &'a View,
+    /// What is kept in memory.
+    pub memory: &'a Memory,
+    /// Users whose messages are not shown.
+    pub ignored: HashSet<UserSn>,
+}
+
+/// A room while its part is made.
+pub struct Room<'a> {
+    shared: &'a Shared<'a>,
+    room: RoomSn,
+    room_id: String,
+    entry: At<UserRoom>,
+    head: RoomHead,
+    visibility: Visibility,
+    /// The first place that is new to the client.
+    new_from: EventNo,
+    /// The client knows nothing of the room yet.
+    anew: bool,
+}
+
+/// What a room's part tells the answer as a whole.
+#[derive(Default)]
+pub struct Told {
+    /// Something was written that the client did not know.
+    pub news: bool,
+    /// Members whose events were shown.
+    pub members: Vec<UserSn>,
+}
+
+impl<'a> Room<'a> {
+    /// Reads what every part needs; nothing if the room has nothing to show.
+    pub fn read(shared: &'a Shared<'a>, room: RoomSn, entry: At<UserRoom>) -> Result<Option<Self>> {
+        let (view, request) = (shared.view, shared.request);
+        let Some(head) = event_log::head(view, room)? else {
+            return Ok(None);
+        };
+        let viewer = Some((request.user, request.user_id));
+        let visibility = Visibility::of(view, room, viewer)?;
+        let (mut new_from, mut anew) = (EventNo::MIN, true);
+        if let Some(since) = request.since {
+            new_from = event_log::after_position(view, room, since.position)?;
+            let before = EventNo(new_from.0.saturating_sub(1));
+            anew = visibility.membership_at(before) != Membership::Join;
+        }
+        let room_id = names::room_id(view, room)?;
+        Ok(Some(Self {
+            shared,
+            room,
+            room_id,
+            entry,
+            head,
+            visibility,
+            new_from,
+            anew,
+        }))
+    }
+
+    /// The room's id.
+    pub fn room_id(&self) -> &str {
+        &self.room_id
+    }
+
+    /// Whether the client knows nothing of the room yet.
+    pub fn is_anew(&self) -> bool {
+        self.anew
+    }
+
+    fn since(&self) -> Option<Position> {
+        self.shared.request.since.map(|since| since.position)
+    }
+
+    fn timeline(&self, end: EventNo) -> Result<Piece> {
+        let filter = &self.shared.request.filter.room.timeline;
+        let limit = filter.event.limit.unwrap_or(DEFAULT_LIMIT).min(MOST_LIMIT);
+        let selection = Selection {
+            room: self.room,
+            start: if self.anew {
+                EventNo::MIN
+            } else {
+                self.new_from
+            },
+            end,
+            limit: limit as usize,
+            visibility: &self.visibility,
+            filter,
+            ignored: &self.shared.ignored,
+        };
+        selection.read(self.shared.view)
+    }
+
+    fn renderer(&self) -> Option<Renderer<'_, View>> {
+        let request = self.shared.request;
+        let viewer = Viewer {
+            user: request.user,
+            user_id: request.user_id,
+            device: Some(request.device),
+        };
+        let rules = self.head.rules()?;
+        let (view, now_ms) = (self.shared.view, request.now_ms);
+        let mut renderer = Renderer::new(view, self.room, rules, viewer, &self.visibility, now_ms);
+        renderer.with_room_id = false;
+        Some(renderer)
+    }
+
+    /// Whose member events go with a timeline that is loaded lazily: the senders', and the viewer's own.
+    fn senders(&self, piece: &Piece) -> Result<BTreeSet<String>> {
+        let request = self.shared.request;
+        let mut users: Vec<UserSn> = piece.events.iter().map(|(_, event)| event.sender).collect();
+        users.sort_unstable();
+        users.dedup();
+        let lazy = &request.filter.room.state;
+        if let Some(since) = self.since()
+            && !self.anew
+            && !lazy.include_redundant_members
+        {
+            let lazy_members = &self.shared.memory.lazy_members;
+            lazy_members.unseen(request.user, request.device, self.room, since, &mut users);
+        }
+        let mut ids: BTreeSet<String> = names::user_ids(self.shared.view, &users)?
+            .into_iter()
+            .collect();
+        if self.anew {
+            ids.insert(request.user_id.to_owned());
+        }
+        Ok(ids)
+    }
+
+    /// The state that goes with the timeline.
+    fn state(&self, piece: &Piece, start: EventNo, end: EventNo) -> Result<Entries> {
+        let (view, request) = (self.shared.view, self.shared.request);
+        let lazy = request.filter.room.state.lazy_load_members;
+        // The state before the timeline, or where clients ask so, after it.
+        let upto = match request.state_mode {
+            StateMode::Before => start,
+            StateMode::After => end,
+        };
+        let branch = self.head.branch;
+        let senders = if lazy {
+            self.senders(piece)?
+        } else {
+            BTreeSet::new()
+        };
+        if self.anew || request.full_state {
+            let members = if lazy {
+                Members::Only(&senders)
+            } else {
+                Members::All
+            };
+            return room_state::before(view, self.room, branch, upto, &members);
+        }
+        let mut entries = room_state::changed(view, self.room, branch, self.new_from, upto)?;
+        if lazy {
+            entries.retain(|(of, key), _| {
+                of != "m.room.member" || senders.contains(key) || key == request.user_id
+            });
+            let keys: Vec<_> = senders
+                .iter()
+                .map(|id| ("m.room.member", id.as_str()))
+                .collect();
+            let current = rooms::state::current_many(view, self.room, &keys)?;
+            for (id, event) in senders.iter().zip(current) {
+                let key = ("m.room.member".to_owned(), id.clone());
+                if let Some(event) = event
+                    && event < upto
+                {
+                    entries.entry(key).or_insert(event);
+                } else if event.is_some()
+                    && let Some(event) = rooms::state::at(
+                        view,
+                        self.room,
+                        "m.room.member",
+                        id,
+                        branch,
+                        EventNo(upto.0.saturating_sub(1)),
+                    )?
+                {
+                    entries.entry(key).or_insert(event);
+                }
+            }
+        }
+        Ok(entries)
+    }
+
+    fn state_events(&self, entries: Entries) -> Result<Vec<(EventNo, StoredEvent)>> {
+        let filter = &self.shared.request.filter.room.state;
+        let mut places: Vec<EventNo> = entries.into_values().collect();
+        places.sort_unstable();
+        let mut events = event_log::get_many(self.shared.view, self.room, &places)?;
+        events.retain(|(_, event)| shows(filter, event));
+        Ok(events)
+    }
+
+    /// Appends the part of a room that the user is joined to.
+    pub fn joined(&self, out: &mut Vec<u8>, account_data: &[Item]) -> Result<Told> {
+        let Some(renderer) = self.renderer() else {
+            return Ok(Told::default());
+        };
+        let (view, request) = (self.shared.view, self.shared.request);
+        let mut told = Told::default();
+        let end = self.head.next;
+        let piece = self.timeline(end)?;
+        let start = piece
+            .events
+            .first()
+            .map_or(self.new_from.max(EventNo::FIRST), |(no, _)| *no);
+        let start = if piece.events.is_empty() {
+            end.min(start.max(self.new_from))
+        } else {
+            start
+        };
+        let entries = self.state(&piece, start, end)?;
+        let members_changed = self.anew
+            || entries.keys().any(|(of, _)| of == "m.room.member")
+            || self.members_changed(end)?;
+        told.members = self.shown_members(&entries)?;
+        let state = self.state_events(entries)?;
+        out.extend_from_slice(b"{\"timeline\":{\"events\":");
+        renderer.list(out, &piece.events)?;
+        let prev_batch = PaginationToken::Place(start);
+        let limited = piece.limited || (self.anew && self.since().is_some());
+        out.extend_from_slice(
+            format!(",\"prev_batch\":\"{prev_batch}\",\"limited\":{limited}}}").as_bytes(),
+        );
+        self.write_state(out, &renderer, &state)?;
+        let ephemeral = self.write_ephemeral(out)?;
+        write_account_data(out, account_data);
+        if members_changed {
+            out.extend_from_slice(b",\"summary\":");
+            let heroes = summary::heroes(view, self.room, request.user)?;
+            summary::render(out, view, &self.head, heroes.as_deref())?;
+        }
+        self.write_unread(out)?;
+        out.push(b'}');
+        told.news = self.anew
+            || !piece.events.is_empty()
+            || !state.is_empty()
+            || ephemeral
+            || members_changed
+            || !account_data.is_empty();
+        Ok(told)
+    }
+
+    fn members_changed(&self, end: EventNo) -> Result<bool> {
+        let changes = rooms::state::changes(
+            self.shared.view,
+            self.room,
+            self.head.branch,
+            self.new_from,
+            end,
+        )?;
+        Ok(changes
+            .iter()
+            .any(|change| change.event_type == "m.room.member"))
+    }
+
+    /// The members among the entries, by number, if the device loads members lazily.
+    fn shown_members(&self, entries: &Entries) -> Result<Vec<UserSn>> {
+        if !self.shared.request.filter.room.state.lazy_load_members {
+            return Ok(Vec::new());
+        }
+        let mut users = Vec::new();
+        for (of, key) in entries.keys() {
+            if of == "m.room.member"
+                && let Some(user) = names::user_sn(self.shared.view, key)?
+            {
+                users.push(user);
+            }
+        }
+        Ok(users)
+    }
+
+    fn write_state(
+        &self,
+        out: &mut Vec<u8>,
+        renderer: &Renderer<'_, View>,
+        state: &[(EventNo, StoredEvent)],
+    ) -> Result<()> {
+        out.extend_from_slice(match self.shared.request.state_mode {
+            StateMode::Before => b",\"state\":{\"events\":".as_slice(),
+            StateMode::After => b",\"state_after\":{\"events\":".as_slice(),
+        });
+        let from = out.len();
+        renderer.list(out, state)?;
+        out.push(b'}');
+        if self.shared.request.state_mode == StateMode::After {
+            // The name from before it was in the specification.
+            let events = out[from..].to_vec();
+            out.extend_from_slice(b",\"org.matrix.msc4222.state_after\":{\"events\":");
+            out.extend_from_slice(&events);
+        }
+        Ok(())
+    }
+
+    fn write_ephemeral(&self, out: &mut Vec<u8>) -> Result<bool> {
+        let (view, request) = (self.shared.view, self.shared.request);
+        let filter = &request.filter.room.ephemeral;
+        let since = if self.anew { None } else { self.since() };
+        out.extend_from_slice(b",\"ephemeral\":{\"events\":[");
+        let before = out.len();
+        if filter.event.shows("m.receipt", None) {
+            let mut found = receipts::since(view, self.room, request.user, since)?;
+            found.retain(|shown| !self.shared.ignored.contains(&shown.user));
+            if !found.is_empty() {
+                receipts::render(out, &found, |user| Ok(names::user_id(view, user)?))?;
+            }
+        }
+        if filter.event.shows("m.typing", None)
+            && let Some(mut users) = self.shared.memory.typing.since(self.room, since)
+        {
+            users.retain(|user| !self.shared.ignored.contains(user));
+            if out.len() > before {
+                out.push(b',');
+            }
+            out.extend_from_slice(b"{\"type\":\"m.typing\",\"content\":{\"user_ids\":[");
+            for (n, id) in names::user_ids(view, &users)?.iter().enumerate() {
+                if n > 0 {
+                    out.push(b',');
+                }
+                json::write_string(out, id);
+            }
+            out.extend_from_slice(b"]}}");
+        }
+        let any = out.len() > before;
+        out.extend_from_slice(b"]}");
+        Ok(any)
+    }
+
+    fn write_unread(&self, out: &mut Vec<u8>) -> Result<()> {
+        let request = self.shared.request;
+        let subject = Subject {
+            user: request.user,
+            user_id: request.user_id,
+            room: self.room,
+            room_id: &self.room_id,
+            head: &self.head,
+            joined_at: self
+                .visibility
+                .joined_since()
+                .unwrap_or(self.entry.value.event),
+        };
+        let unread = self
+            .shared
+            .memory
+            .unread
+            .count(self.shared.view, &subject)?;
+        let by_thread = request.filter.room.timeline.unread_thread_notifications;
+        let count = if by_thread {
+            unread.main
+        } else {
+            unread.total()
+        };
+        out.extend_from_slice(
+            format!(
+                ",\"unread_notifications\":{{\"highlight_count\":{},\"notification_count\":{}}}",
+                count.highlight_count, count.notification_count
+            )
+            .as_bytes(),
+        );
+        if by_thread && !unread.threads.is_empty() {
+            out.extend_from_slice(b",\"unread_thread_notifications\":{");
+            for (n, (root, count)) in unread.threads.iter().enumerate() {
+                if n > 0 {
+                    out.push(b',');
+                }
+                json::write_string(out, root);
+                out.extend_from_slice(
+                    format!(
+                        ":{{\"highlight_count\":{},\"notification_count\":{}}}",
+                        count.highlight_count, count.notification_count
+                    )
+                    .as_bytes(),
+                );
+            }
+            out.push(b'}');
+        }
+        Ok(())
+    }
+
+    /// Appends the part of a room that the user has left: what was new up to the leaving.
+    pub fn left(&self, out: &mut Vec<u8>, account_data: &[Item]) -> Result<Told> {
+        let Some(renderer) = self.renderer() else {
+            return Ok(Told::default());
+        };
+        let end = self.entry.value.event.next();
+        let piece = self.timeline(end)?;
+        let start = piece.events.first().map_or(end, |(no, _)| *no);
+        // Who was never in sees the leaving, not the state.
+        let entries = if self.visibility.was_joined() {
+            self.state(&piece, start, end)?
+        } else {
+            Entries::new()
+        };
+        let state = self.state_events(entries)?;
+        out.extend_from_slice(b"{\"timeline\":{\"events\":");
+        renderer.list(out, &piece.events)?;
+        let prev_batch = PaginationToken::Place(start);
+        let limited = piece.limited;
+        out.extend_from_slice(
+            format!(",\"prev_batch\":\"{prev_batch}\",\"limited\":{limited}}}").as_bytes(),
+        );
+        self.write_state(out, &renderer, &state)?;
+        write_account_data(out, account_data);
+        out.push(b'}');
+        Ok(Told {
+            news: true,
+            members: Vec::new(),
+        })
+    }
+}
+
+/// Appends a list of account data items.
+pub fn write_items(out: &mut Vec<u8>, items: &[Item]) {
+    out.push(b'[');
+    for (n, item) in items.iter().enumerate() {
+        if n > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(b"{\"type\":");
+        json::write_string(out, &item.kind);
+        out.extend_from_slice(b",\"content\":");
+        out.extend_from_slice(&item.content);
+        out.push(b'}');
+    }
+    out.push(b']');
+}
+
+fn write_account_data(out: &mut Vec<u8>, items: &[Item]) {
+    out.extend_from_slice(b",\"account_data\":{\"events\":");
+    write_items(out, items);
+    out.push(b'}');
+}

@@ -1,0 +1,84 @@
+//! The state that goes with a timeline: all of it, or what changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use names::RoomSn;
+use rooms::{EventNo, state};
+use store::Read;
+
+use crate::Result;
+
+/// Type and state key to event.
+pub type Entries = BTreeMap<(String, String), EventNo>;
+
+const MEMBER: &str = "m.room.member";
+
+/// Which members a state has in it.
+pub enum Members<'a> {
+    /// All.
+    All,
+    /// These user ids only.
+    Only(&'a BTreeSet<String>),
+}
+
+/// The state right before the event at `place` on the room's main line; at its head, the current state.
+///
+/// Taken from the current state by undoing what the events from `place` on changed: the cost is that
+/// of the current state without members, the members asked for, and the changes since.
+pub fn before(
+    from: &impl Read,
+    room: RoomSn,
+    branch: u32,
+    place: EventNo,
+    members: &Members<'_>,
+) -> Result<Entries> {
+    let mut entries = Entries::new();
+    let current = match members {
+        Members::All => state::all_current(from, room)?,
+        Members::Only(_) => state::current_without_members(from, room)?,
+    };
+    for entry in current {
+        entries.insert((entry.event_type, entry.state_key), entry.event);
+    }
+    if let Members::Only(user_ids) = members {
+        let keys: Vec<_> = user_ids.iter().map(|id| (MEMBER, id.as_str())).collect();
+        for (id, event) in user_ids.iter().zip(state::current_many(from, room, &keys)?) {
+            if let Some(event) = event {
+                entries.insert((MEMBER.to_owned(), id.clone()), event);
+            }
+        }
+    }
+    for change in state::changes(from, room, branch, place, EventNo::MAX)?
+        .into_iter()
+        .rev()
+    {
+        let wanted = match members {
+            Members::All => true,
+            Members::Only(ids) => change.event_type != MEMBER || ids.contains(&change.state_key),
+        };
+        if !wanted {
+            continue;
+        }
+        let key = (change.event_type, change.state_key);
+        match change.before {
+            Some(before) => entries.insert(key, before),
+            None => entries.remove(&key),
+        };
+    }
+    Ok(entries)
+}
+
+/// What the events from `start` up to but not including `end` changed: the last event of each entry.
+pub fn changed(
+    from: &impl Read,
+    room: RoomSn,
+    branch: u32,
+    start: EventNo,
+    end: EventNo,
+) -> Result<Entries> {
+    let mut entries = Entries::new();
+    for change in state::changes(from, room, branch, start, end)? {
+        entries.insert((change.event_type, change.state_key), change.after);
+    }
+    Ok(entries)
+}
