@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use store::{Direction, Read, Record, Txn};
 
 use crate::schema::{DEVICES, DEVICES_SEEN};
-use crate::{Error, Result, tokens};
+use crate::{Error, Result, pushers, tokens};
 
 /// The longest device id that a client may choose, in bytes.
 pub const MAX_DEVICE_ID_BYTES: usize = 255;
@@ -136,6 +136,7 @@ pub fn delete(txn: &mut Txn, user: UserSn, device: &str) -> Result<bool> {
         return Ok(false);
     }
     tokens::revoke_device(txn, user, device)?;
+    pushers::delete_of_device(txn, user, device)?;
     let key = (user, device.to_owned());
     DEVICES.delete(txn, &key);
     DEVICES_SEEN.delete(txn, &key);

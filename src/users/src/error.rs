@@ -29,6 +29,12 @@ pub enum Error {
     /// A value is larger than it may be; the sentence says which and how large.
     #[error("{0}")]
     TooLarge(Cow<'static, str>),
+    /// The name of a profile field is longer than 255 bytes.
+    #[error("the name of a profile field has at most 255 bytes")]
+    KeyTooLarge,
+    /// The profile would be larger than 64 KiB.
+    #[error("a profile has at most 64 KiB")]
+    ProfileTooLarge,
 }
 
 impl Error {

@@ -8,14 +8,22 @@
 //! Deliberately not here: rooms (what crosses is composed in `sync` and `node`), HTTP and its error
 //! codes, password hashing (it takes the shell's pool).
 
+pub mod account_data;
 pub mod accounts;
 pub mod devices;
+pub mod directory;
 pub mod error;
+pub mod filters;
+pub mod profile;
+pub mod push;
+pub mod pushers;
 pub mod registration_tokens;
+pub mod reports;
 pub mod schema;
 #[cfg(test)]
 mod testing;
 pub mod tokens;
+pub mod unread;
 
 pub use error::{Error, Result};
 pub use schema::TABLES;

@@ -8,7 +8,10 @@ use store::{At, Blob, Family, Position, Table, TableInfo};
 
 use crate::accounts::{Account, Threepid};
 use crate::devices::{Device, Seen};
+use crate::directory::Entry;
+use crate::pushers::Pusher;
 use crate::registration_tokens::RegistrationToken;
+use crate::reports::Report;
 use crate::tokens::{AccessToken, DeviceToken, RefreshToken, ShortToken, TokenHash};
 
 /// Accounts of this server.
@@ -68,6 +71,26 @@ pub const ACCOUNT_DATA_LOG: Table<(UserSn, Position, RoomSn, String), ()> = Tabl
 );
 /// Filters by user and id: canonical JSON.
 pub const FILTERS: Table<(UserSn, String), Blob> = Table::source(Family::Users, 16, "filters");
+/// Push rules as the user changed them.
+pub const PUSH_RULES: Table<UserSn, At<Blob>> = Table::source(Family::Users, 17, "push_rules");
+/// Pushers: user, app id, pushkey.
+pub const PUSHERS: Table<(UserSn, String, String), Pusher> =
+    Table::source(Family::Users, 18, "pushers");
+/// Who has a pusher: app id, pushkey, user.
+pub const PUSHERS_BY_KEY: Table<(String, String, UserSn), ()> =
+    Table::derived(Family::Users, 19, "pushers_by_key", "from pushers");
+/// Words by which users are found.
+pub const DIRECTORY_WORDS: Table<(String, UserSn), ()> = Table::derived(
+    Family::Users,
+    20,
+    "directory_words",
+    "from directory_entries",
+);
+/// Users who can be found, and the words they are found by.
+pub const DIRECTORY_ENTRIES: Table<UserSn, Entry> =
+    Table::source(Family::Users, 21, "directory_entries");
+/// Reports of events, rooms and users, in the order they came.
+pub const REPORTS: Table<Position, Report> = Table::source(Family::Users, 22, "reports");
 
 /// All tables of this crate, for checks that walk over everything.
 pub const TABLES: &[TableInfo] = &[
@@ -87,6 +110,12 @@ pub const TABLES: &[TableInfo] = &[
     ROOM_ACCOUNT_DATA.info(),
     ACCOUNT_DATA_LOG.info(),
     FILTERS.info(),
+    PUSH_RULES.info(),
+    PUSHERS.info(),
+    PUSHERS_BY_KEY.info(),
+    DIRECTORY_WORDS.info(),
+    DIRECTORY_ENTRIES.info(),
+    REPORTS.info(),
     // End-to-end encryption:
 ];
 
