@@ -11,6 +11,12 @@ pub enum NodeError {
     /// The core of rooms failed.
     #[error(transparent)]
     Rooms(#[from] rooms::Error),
+    /// The core of users failed.
+    #[error(transparent)]
+    Users(#[from] users::Error),
+    /// An answer to /sync could not be built.
+    #[error(transparent)]
+    Sync(#[from] sync::Error),
     /// Too much work is waiting already. The client may try again.
     #[error("too much work is waiting")]
     Overloaded,

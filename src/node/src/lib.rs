@@ -15,6 +15,8 @@ mod error;
 mod locks;
 mod notifier;
 mod pool;
+mod sync_poll;
+mod user_rooms;
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -31,6 +33,8 @@ pub use error::NodeError;
 pub use locks::{Guard, Lock, Locks};
 pub use notifier::{Notifier, Waiter};
 pub use pool::{Lane, Pool};
+pub use sync_poll::SyncRequest;
+pub use user_rooms::Rooms;
 
 /// A running homeserver, without its doors.
 pub struct Node {
@@ -43,6 +47,9 @@ pub struct Node {
     activity: Arc<Activity>,
     audience: Arc<Audience>,
     notifier: Arc<Notifier>,
+    memory: Arc<sync::Memory>,
+    rooms_cache: rooms::Cache,
+    user_rooms: user_rooms::UserRooms,
     shutdown: CancellationToken,
 }
 
@@ -68,6 +75,9 @@ impl Node {
             activity: Arc::new(Activity::new(started)),
             audience: Arc::default(),
             notifier: Arc::default(),
+            memory: Arc::default(),
+            rooms_cache: rooms::Cache::default(),
+            user_rooms: user_rooms::UserRooms::default(),
             shutdown: CancellationToken::new(),
             store: Arc::new(store),
         }))
@@ -117,6 +127,21 @@ impl Node {
     /// Wakes and waits.
     pub fn notifier(&self) -> &Arc<Notifier> {
         &self.notifier
+    }
+
+    /// What is kept in memory beside the database for /sync.
+    pub fn memory(&self) -> &Arc<sync::Memory> {
+        &self.memory
+    }
+
+    /// Parsed state events.
+    pub fn rooms_cache(&self) -> &rooms::Cache {
+        &self.rooms_cache
+    }
+
+    /// What a writer of rooms needs from outside.
+    pub fn room_context(&self) -> rooms::Context<'_> {
+        rooms::Context { cache: &self.rooms_cache, key: &self.key, now_ms: self.now_ms() }
     }
 
     /// Cancelled when the server drains: long polls answer at once.
@@ -177,6 +202,10 @@ impl Node {
     /// # Errors
     /// As [`Node::commit`].
     pub fn write(&self, batch: Batch, touched: &Touched) -> Result<Ticket, NodeError> {
+        for room in &touched.rooms {
+            // So that the wake finds the set of those joined.
+            self.audience.with(|| self.store.head(), *room, |_| ())?;
+        }
         let ticket = self.store.commit_noting(batch, |position| {
             self.activity.note(touched, position);
             self.audience.note(touched, position);

@@ -10,10 +10,13 @@
 
 pub mod account_data;
 pub mod accounts;
+pub mod backup;
+pub mod dehydrated;
 pub mod devices;
 pub mod directory;
 pub mod error;
 pub mod filters;
+pub mod keys;
 pub mod profile;
 pub mod push;
 pub mod pushers;
@@ -22,6 +25,7 @@ pub mod reports;
 pub mod schema;
 #[cfg(test)]
 mod testing;
+pub mod to_device;
 pub mod tokens;
 pub mod unread;
 
