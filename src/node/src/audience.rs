@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use names::{RoomSn, UserSn};
+use names::RoomSn;
 use parking_lot::RwLock;
 use roaring::RoaringBitmap;
 use store::{Position, Read, View};
@@ -109,9 +109,4 @@ impl Audience {
     pub fn has_set(&self, room: RoomSn) -> bool {
         self.inner.read().joined.contains_key(&room)
     }
-}
-
-/// The numbers in a set as users.
-pub fn users(set: &RoaringBitmap) -> impl Iterator<Item = UserSn> + '_ {
-    set.iter().map(UserSn)
 }

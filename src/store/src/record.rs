@@ -66,7 +66,7 @@ impl Value for Blob {
 }
 
 /// A value together with the position at which it was committed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct At<T> {
     /// Where the value was committed; [`Position::PENDING`] when written.
     pub position: Position,

@@ -8,7 +8,7 @@ use names::{RoomSn, UserSn};
 use rooms::render::{Renderer, Viewer};
 use rooms::visibility::Visibility;
 use rooms::{EventNo, RoomHead, StoredEvent, UserRoom, event_log, receipts};
-use store::{At, Position, Read, View};
+use store::{At, Position, View};
 use users::account_data::Item;
 
 use crate::filtered::{Piece, Selection, shows};

@@ -8,6 +8,7 @@ use names::UserSn;
 use serde::{Deserialize, Serialize};
 use store::{Direction, Read, Record, Txn};
 
+use crate::keys::{self, device_keys, device_lists};
 use crate::schema::{DEVICES, DEVICES_SEEN};
 use crate::{Error, Result, pushers, tokens};
 
@@ -118,6 +119,10 @@ pub fn set_display_name(txn: &mut Txn, user: UserSn, device: &str, name: &str) -
     let mut row = DEVICES.get(txn, &key)?.ok_or(Error::NotFound("device"))?;
     row.display_name = Some(name.to_owned());
     DEVICES.put(txn, &key, &row);
+    // The name is shown with the device's keys.
+    if device_keys::exists(txn, user, device)? {
+        device_lists::mark_changed(txn, user)?;
+    }
     Ok(())
 }
 
@@ -140,6 +145,7 @@ pub fn delete(txn: &mut Txn, user: UserSn, device: &str) -> Result<bool> {
     let key = (user, device.to_owned());
     DEVICES.delete(txn, &key);
     DEVICES_SEEN.delete(txn, &key);
+    keys::remove_device(txn, user, device)?;
     Ok(true)
 }
 

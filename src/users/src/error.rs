@@ -35,12 +35,29 @@ pub enum Error {
     /// The profile would be larger than 64 KiB.
     #[error("a profile has at most 64 KiB")]
     ProfileTooLarge,
+    /// The value does not have the shape it must have; the sentence says how.
+    #[error("{0}")]
+    Malformed(Cow<'static, str>),
+    /// A signature that should hold does not; the sentence says whose.
+    #[error("{0}")]
+    InvalidSignature(Cow<'static, str>),
+    /// The backup version is not the current one.
+    #[error("wrong backup version, the current one is {current}")]
+    WrongBackupVersion {
+        /// The version that can be written to.
+        current: u64,
+    },
 }
 
 impl Error {
     /// An [`Error::Invalid`].
     pub fn invalid(why: impl Into<Cow<'static, str>>) -> Self {
         Self::Invalid(why.into())
+    }
+
+    /// An [`Error::Malformed`].
+    pub fn malformed(why: impl Into<Cow<'static, str>>) -> Self {
+        Self::Malformed(why.into())
     }
 }
 

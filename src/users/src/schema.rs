@@ -7,8 +7,12 @@ use names::{RoomSn, UserSn};
 use store::{At, Blob, Family, Position, Table, TableInfo};
 
 use crate::accounts::{Account, Threepid};
+use crate::backup::{BackedUpKey, Backup};
+use crate::dehydrated::DehydratedDevice;
 use crate::devices::{Device, Seen};
 use crate::directory::Entry;
+use crate::keys::one_time::{Counts, FallbackKey};
+use crate::keys::user_signatures::UserSignature;
 use crate::pushers::Pusher;
 use crate::registration_tokens::RegistrationToken;
 use crate::reports::Report;
@@ -117,6 +121,95 @@ pub const TABLES: &[TableInfo] = &[
     DIRECTORY_ENTRIES.info(),
     REPORTS.info(),
     // End-to-end encryption:
+    DEVICE_KEYS.info(),
+    ONE_TIME_KEYS.info(),
+    ONE_TIME_KEY_IDS.info(),
+    CLAIMED_KEYS.info(),
+    FALLBACK_KEYS.info(),
+    KEY_COUNTS.info(),
+    CROSS_SIGNING_KEYS.info(),
+    USER_SIGNATURES.info(),
+    USER_SIGNATURE_LOG.info(),
+    DEVICE_LISTS.info(),
+    DEVICE_LIST_LOG.info(),
+    BACKUPS.info(),
+    BACKUP_KEYS.info(),
+    DEHYDRATED_DEVICES.info(),
+    TO_DEVICE.info(),
+    TO_DEVICE_TRANSACTIONS.info(),
 ];
 
-// Tables of end-to-end encryption: Keys 1.., ToDevice 1.., Users 61..99, Rooms 150..199.
+// Tables of end-to-end encryption: Keys 1.., ToDevice 1.., Users 61..99, Rooms 150..199,
+// Transactions 61..99.
+
+/// (user, device): the device's identity keys, canonical JSON without `unsigned`.
+pub(crate) const DEVICE_KEYS: Table<(UserSn, String), Blob> =
+    Table::source(Family::Keys, 1, "device_keys");
+
+/// (user, device, algorithm, where uploaded, key id): an unclaimed one-time key, canonical JSON. The
+/// order of the rows is the order in which they are given out.
+pub(crate) const ONE_TIME_KEYS: Table<(UserSn, String, String, Position, String), Blob> =
+    Table::source(Family::Keys, 2, "one_time_keys");
+
+/// (user, device, algorithm, key id): where the one-time key was uploaded.
+pub(crate) const ONE_TIME_KEY_IDS: Table<(UserSn, String, String, String), At<()>> =
+    Table::derived(Family::Keys, 3, "one_time_key_ids", "from one_time_keys");
+
+/// (user, device, algorithm, key id): a one-time key given out since the device's last new upload.
+pub(crate) const CLAIMED_KEYS: Table<(UserSn, String, String, String), Blob> =
+    Table::source(Family::Keys, 4, "claimed_keys");
+
+/// (user, device, algorithm): the fallback key.
+pub(crate) const FALLBACK_KEYS: Table<(UserSn, String, String), FallbackKey> =
+    Table::source(Family::Keys, 5, "fallback_keys");
+
+/// (user, device): how many one-time keys there are and which fallback keys are unused, for /sync.
+pub(crate) const KEY_COUNTS: Table<(UserSn, String), At<Counts>> = Table::derived(
+    Family::Keys,
+    6,
+    "key_counts",
+    "from one_time_keys and fallback_keys",
+);
+
+/// (user, [`crate::keys::cross_signing::Usage`] as a number): canonical JSON without `unsigned`.
+pub(crate) const CROSS_SIGNING_KEYS: Table<(UserSn, u8), Blob> =
+    Table::source(Family::Keys, 7, "cross_signing_keys");
+
+/// (signer, owner): the signer's signature over the owner's master key, for the signer's eyes only.
+pub(crate) const USER_SIGNATURES: Table<(UserSn, UserSn), At<UserSignature>> =
+    Table::source(Family::Keys, 8, "user_signatures");
+
+/// (signer, where committed, owner): the log over [`USER_SIGNATURES`].
+pub(crate) const USER_SIGNATURE_LOG: Table<(UserSn, Position, UserSn), ()> = Table::derived(
+    Family::Keys,
+    9,
+    "user_signature_log",
+    "from user_signatures",
+);
+
+/// user: where the user's keys changed last.
+pub(crate) const DEVICE_LISTS: Table<UserSn, At<()>> =
+    Table::source(Family::Keys, 10, "device_lists");
+
+/// (where committed, user): the log over [`DEVICE_LISTS`], one row per user.
+pub(crate) const DEVICE_LIST_LOG: Table<(Position, UserSn), ()> =
+    Table::derived(Family::Keys, 11, "device_list_log", "from device_lists");
+
+/// (user, version): a key backup.
+pub(crate) const BACKUPS: Table<(UserSn, u64), Backup> = Table::source(Family::Keys, 12, "backups");
+
+/// (user, version, room id, session id): a key in a backup.
+pub(crate) const BACKUP_KEYS: Table<(UserSn, u64, String, String), BackedUpKey> =
+    Table::source(Family::Keys, 13, "backup_keys");
+
+/// user: the dehydrated device.
+pub(crate) const DEHYDRATED_DEVICES: Table<UserSn, DehydratedDevice> =
+    Table::source(Family::Keys, 14, "dehydrated_devices");
+
+/// (user, device, where sent, number in the change): a message waiting for the device, as /sync shows it.
+pub(crate) const TO_DEVICE: Table<(UserSn, String, Position, u32), Blob> =
+    Table::source(Family::ToDevice, 1, "to_device");
+
+/// (day, sender, sending device, event type, transaction id): a /sendToDevice that was done.
+pub(crate) const TO_DEVICE_TRANSACTIONS: Table<(u32, UserSn, String, String, String), ()> =
+    Table::source(Family::Transactions, 61, "to_device_transactions");

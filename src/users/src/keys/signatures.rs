@@ -42,7 +42,8 @@ pub fn upload(
     Ok(news)
 }
 
-/// The owner's self-signing key signs a device. The device's own signature may stand beside it.
+/// The owner's self-signing key signs a device. The device's own signature may stand beside it and is
+/// not taken again.
 fn sign_device(
     txn: &mut Txn,
     signer: Owner<'_>,
@@ -52,16 +53,8 @@ fn sign_device(
 ) -> Result<bool> {
     let self_signing = cross_signing::load(txn, signer.user, Usage::SelfSigning)?
         .ok_or(Error::NotFound("self-signing key"))?;
-    let own_id = format!("ed25519:{device}");
-    let own_key = stored.public_key(&own_id).map(str::to_owned);
     let news = merge(signer, &mut stored, signed, &|key_id| {
-        if key_id == self_signing.key_id() {
-            Ok(Some(self_signing.public_key.clone()))
-        } else if key_id == own_id {
-            Ok(own_key.clone())
-        } else {
-            Ok(None)
-        }
+        Ok((key_id == self_signing.key_id()).then(|| self_signing.public_key.clone()))
     })?;
     if news {
         device_keys::store_signed(txn, signer.user, device, &stored)?;
