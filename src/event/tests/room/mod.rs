@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub mod graph;
+
 use event::auth::{self, Rule};
 use event::{
     AuthEvent, EventDraft, EventIdFormat, FirstFormat, Pdu, RoomIdFormat, RoomRules, RoomVersion,
