@@ -8,7 +8,10 @@ use std::collections::{HashMap, HashSet};
 use super::{EventSource, ResolutionError, Resolved};
 
 fn auth_events<S: EventSource>(source: &S, id: S::Id) -> Resolved<std::sync::Arc<[S::Id]>, S> {
-    source.auth_events(id).map_err(ResolutionError::Source)?.ok_or(ResolutionError::Missing(id))
+    source
+        .auth_events(id)
+        .map_err(ResolutionError::Source)?
+        .ok_or(ResolutionError::Missing(id))
 }
 
 /// The events themselves and all that can be reached from them over `auth_events`.
@@ -20,7 +23,11 @@ pub fn auth_chain<S: EventSource>(
     let mut open: Vec<S::Id> = events.into_iter().collect();
     while let Some(id) = open.pop() {
         if chain.insert(id) {
-            open.extend(auth_events(source, id)?.iter().filter(|id| !chain.contains(id)));
+            open.extend(
+                auth_events(source, id)?
+                    .iter()
+                    .filter(|id| !chain.contains(id)),
+            );
         }
     }
     Ok(chain)
@@ -41,8 +48,11 @@ pub fn auth_difference<S: EventSource>(
             *counts.entry(id).or_default() += 1;
         }
     }
-    let mut difference: Vec<S::Id> =
-        counts.into_iter().filter(|(_, count)| *count < states.len()).map(|(id, _)| id).collect();
+    let mut difference: Vec<S::Id> = counts
+        .into_iter()
+        .filter(|(_, count)| *count < states.len())
+        .map(|(id, _)| id)
+        .collect();
     difference.sort_unstable();
     Ok(difference)
 }

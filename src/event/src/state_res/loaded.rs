@@ -14,7 +14,10 @@ pub(super) struct Entry<Id> {
 
 impl<Id> Clone for Entry<Id> {
     fn clone(&self) -> Self {
-        Entry { event: self.event.clone(), auth_events: self.auth_events.clone() }
+        Entry {
+            event: self.event.clone(),
+            auth_events: self.auth_events.clone(),
+        }
     }
 }
 
@@ -26,7 +29,10 @@ pub(super) struct Loaded<'a, S: EventSource> {
 
 impl<'a, S: EventSource> Loaded<'a, S> {
     pub(super) fn new(source: &'a S) -> Self {
-        Loaded { source, entries: HashMap::new() }
+        Loaded {
+            source,
+            entries: HashMap::new(),
+        }
     }
 
     pub(super) fn get(&mut self, id: S::Id) -> Resolved<Entry<S::Id>, S> {
@@ -34,7 +40,10 @@ impl<'a, S: EventSource> Loaded<'a, S> {
             return Ok(entry.clone());
         }
         let event = self.source.event(id).map_err(ResolutionError::Source)?;
-        let auth_events = self.source.auth_events(id).map_err(ResolutionError::Source)?;
+        let auth_events = self
+            .source
+            .auth_events(id)
+            .map_err(ResolutionError::Source)?;
         let (Some(event), Some(auth_events)) = (event, auth_events) else {
             return Err(ResolutionError::Missing(id));
         };
@@ -46,7 +55,12 @@ impl<'a, S: EventSource> Loaded<'a, S> {
     /// The power levels event that the event names in `auth_events`.
     pub(super) fn power_levels_of(&mut self, id: S::Id) -> Resolved<Option<S::Id>, S> {
         for &auth_id in self.get(id)?.auth_events.iter() {
-            if self.get(auth_id)?.event.pdu().is_state("m.room.power_levels", "") {
+            if self
+                .get(auth_id)?
+                .event
+                .pdu()
+                .is_state("m.room.power_levels", "")
+            {
                 return Ok(Some(auth_id));
             }
         }

@@ -21,7 +21,12 @@ pub(super) fn sort<S: EventSource>(
         let entry = loaded.get(id)?;
         let pdu = entry.event.pdu();
         // Greater positions are older and go first.
-        ranked.push((-position, pdu.origin_server_ts(), pdu.event_id().clone(), id));
+        ranked.push((
+            -position,
+            pdu.origin_server_ts(),
+            pdu.event_id().clone(),
+            id,
+        ));
     }
     ranked.sort_unstable();
     Ok(ranked.into_iter().map(|(_, _, _, id)| id).collect())
@@ -36,7 +41,9 @@ fn mainline<S: EventSource>(
     while let Some(id) = power_levels {
         positions.insert(id, positions.len() as isize);
         // `auth_events` has no cycles unless SHA-256 is broken; in versions 1 and 2 ids are chosen, so look.
-        power_levels = loaded.power_levels_of(id)?.filter(|next| !positions.contains_key(next));
+        power_levels = loaded
+            .power_levels_of(id)?
+            .filter(|next| !positions.contains_key(next));
     }
     Ok(positions)
 }
@@ -56,7 +63,9 @@ fn position<S: EventSource>(
             Some(at) if positions.contains_key(&at) => break positions[&at],
             Some(event) => {
                 way.push(event);
-                at = loaded.power_levels_of(event)?.filter(|next| !way.contains(next));
+                at = loaded
+                    .power_levels_of(event)?
+                    .filter(|next| !way.contains(next));
             }
         }
     };

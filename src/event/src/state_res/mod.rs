@@ -114,13 +114,17 @@ pub fn resolve<S: EventSource>(
     let computed = match (auth_difference, rules.state_resolution) {
         (Some(_), _) | (None, StateResolution::V1) => Vec::new(),
         (None, _) => {
-            let sets: Vec<Vec<S::Id>> =
-                states.iter().map(|state| state.values().copied().collect()).collect();
+            let sets: Vec<Vec<S::Id>> = states
+                .iter()
+                .map(|state| state.values().copied().collect())
+                .collect();
             auth_chain::auth_difference(&sets, source)?
         }
     };
     let lookup = |event_type: &str, state_key: &str| {
-        unconflicted.get(&(event_type.into(), state_key.into())).copied()
+        unconflicted
+            .get(&(event_type.into(), state_key.into()))
+            .copied()
     };
     let conflict = Conflict {
         conflicted: &conflicted,

@@ -60,7 +60,9 @@ pub(super) fn sort<S: EventSource>(
     while let Some(Reverse(Rank { id, .. })) = ready.pop() {
         sorted.push(id);
         for &later in waited_for_by.get(&id).into_iter().flatten() {
-            let Some(count) = waits_for.get_mut(&later) else { continue };
+            let Some(count) = waits_for.get_mut(&later) else {
+                continue;
+            };
             *count -= 1;
             if *count == 0 {
                 ready.push(Reverse(rank(rules, create, later, loaded)?));
@@ -80,7 +82,12 @@ fn rank<S: EventSource>(
     let entry = loaded.get(id)?;
     let pdu = entry.event.pdu();
     let (origin_server_ts, event_id) = (pdu.origin_server_ts(), pdu.event_id().clone());
-    Ok(Rank { sender_level, origin_server_ts, event_id, id })
+    Ok(Rank {
+        sender_level,
+        origin_server_ts,
+        event_id,
+        id,
+    })
 }
 
 /// The sender's power level by the event's own auth events. Without a create event to know the creator by (only the
@@ -110,5 +117,7 @@ fn sender_level<S: EventSource>(
         Some(create) => PowerLevels::of_events(rules, create, power_levels.as_deref()),
         None => None,
     };
-    Ok(levels.map_or(PowerLevel::Level(0), |levels| levels.user(entry.event.pdu().sender())))
+    Ok(levels.map_or(PowerLevel::Level(0), |levels| {
+        levels.user(entry.event.pdu().sender())
+    }))
 }

@@ -29,7 +29,9 @@ pub(super) fn resolve<S: EventSource>(
     for &id in conflict.conflicted {
         let event = loaded.get(id)?.event;
         let pdu = event.pdu();
-        let Some(state_key) = pdu.state_key() else { continue };
+        let Some(state_key) = pdu.state_key() else {
+            continue;
+        };
         let key = (pdu.event_type().into(), state_key.into());
         conflicts.entry(key).or_default().push((event, id));
     }
@@ -39,7 +41,12 @@ pub(super) fn resolve<S: EventSource>(
             (event.pdu().depth(), Reverse(hash))
         });
     }
-    let mut resolution = Resolution { rules, conflict, loaded, resolved: StateMap::new() };
+    let mut resolution = Resolution {
+        rules,
+        conflict,
+        loaded,
+        resolved: StateMap::new(),
+    };
     for event_type in ["m.room.power_levels", "m.room.join_rules", "m.room.member"] {
         let mut decided = Vec::new();
         for (key, candidates) in conflicts.iter().filter(|(key, _)| *key.0 == *event_type) {
@@ -66,7 +73,8 @@ struct Resolution<'a, S: EventSource> {
 
 impl<S: EventSource> Resolution<'_, S> {
     fn take_over(&mut self, decided: Vec<(StateKey, Option<S::Id>)>) {
-        self.resolved.extend(decided.into_iter().filter_map(|(key, id)| Some((key, id?))));
+        self.resolved
+            .extend(decided.into_iter().filter_map(|(key, id)| Some((key, id?))));
     }
 
     /// Events that affect authorisation: from the first on, as long as each is allowed by those before.
@@ -99,8 +107,13 @@ impl<S: EventSource> Resolution<'_, S> {
     ) -> Resolved<bool, S> {
         let mut state: Vec<Arc<AuthEvent>> = current.cloned().into_iter().collect();
         for (event_type, state_key) in auth::auth_types_of(self.rules, event.pdu()) {
-            let decided = self.resolved.get(&(event_type.into(), state_key.as_ref().into())).copied();
-            if let Some(id) = decided.or_else(|| (self.conflict.unconflicted)(event_type, &state_key)) {
+            let decided = self
+                .resolved
+                .get(&(event_type.into(), state_key.as_ref().into()))
+                .copied();
+            if let Some(id) =
+                decided.or_else(|| (self.conflict.unconflicted)(event_type, &state_key))
+            {
                 state.push(self.loaded.get(id)?.event);
             }
         }

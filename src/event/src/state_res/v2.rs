@@ -17,8 +17,12 @@ pub(super) fn resolve<S: EventSource>(
     conflict: &Conflict<'_, S::Id>,
     source: &S,
 ) -> Resolved<StateMap<S::Id>, S> {
-    let mut full_conflicted_set: HashSet<S::Id> =
-        conflict.conflicted.iter().chain(conflict.auth_difference).copied().collect();
+    let mut full_conflicted_set: HashSet<S::Id> = conflict
+        .conflicted
+        .iter()
+        .chain(conflict.auth_difference)
+        .copied()
+        .collect();
     let subgraph_counts = rules.state_resolution == StateResolution::V2_1;
     if subgraph_counts {
         let indexed = source.conflicted_subgraph(conflict.conflicted);
@@ -40,8 +44,13 @@ pub(super) fn resolve<S: EventSource>(
             power_events.push(id);
         }
     }
-    let power_events =
-        power_order::sort(rules, create.as_ref(), power_events, &full_conflicted_set, &mut loaded)?;
+    let power_events = power_order::sort(
+        rules,
+        create.as_ref(),
+        power_events,
+        &full_conflicted_set,
+        &mut loaded,
+    )?;
 
     // 2. Auth checks from the unconflicted state, or from nothing.
     let mut partial = PartialState {
@@ -54,7 +63,9 @@ pub(super) fn resolve<S: EventSource>(
 
     // 3. The others, by the mainline of the power levels found.
     let chosen: HashSet<S::Id> = power_events.into_iter().collect();
-    let remaining = full_conflicted_set.into_iter().filter(|id| !chosen.contains(id));
+    let remaining = full_conflicted_set
+        .into_iter()
+        .filter(|id| !chosen.contains(id));
     let power_levels = partial.get("m.room.power_levels", "");
     let remaining = mainline::sort(remaining, power_levels, &mut loaded)?;
 
@@ -74,10 +85,14 @@ pub(super) fn resolve<S: EventSource>(
 fn is_power_event(event: &AuthEvent) -> bool {
     let pdu = event.pdu();
     match pdu.event_type() {
-        "m.room.power_levels" | "m.room.join_rules" | "m.room.create" => pdu.state_key() == Some(""),
+        "m.room.power_levels" | "m.room.join_rules" | "m.room.create" => {
+            pdu.state_key() == Some("")
+        }
         "m.room.member" => {
-            matches!(event.membership(), Some(Membership::Leave | Membership::Ban))
-                && pdu.state_key() != Some(pdu.sender())
+            matches!(
+                event.membership(),
+                Some(Membership::Leave | Membership::Ban)
+            ) && pdu.state_key() != Some(pdu.sender())
         }
         _ => false,
     }
@@ -93,7 +108,10 @@ struct PartialState<'a, Id> {
 
 impl<Id: Copy + Ord> PartialState<'_, Id> {
     fn get(&self, event_type: &str, state_key: &str) -> Option<Id> {
-        let decided = self.resolved.get(&(event_type.into(), state_key.into())).copied();
+        let decided = self
+            .resolved
+            .get(&(event_type.into(), state_key.into()))
+            .copied();
         decided.or_else(|| self.unconflicted?(event_type, state_key))
     }
 
@@ -106,10 +124,13 @@ impl<Id: Copy + Ord> PartialState<'_, Id> {
         for &id in events {
             let entry = loaded.get(id)?;
             let pdu = entry.event.pdu();
-            let Some(state_key) = pdu.state_key() else { continue };
+            let Some(state_key) = pdu.state_key() else {
+                continue;
+            };
             let state = self.auth_state(&entry, loaded)?;
             if auth::check(self.rules, pdu, &state).is_ok() {
-                self.resolved.insert((pdu.event_type().into(), state_key.into()), id);
+                self.resolved
+                    .insert((pdu.event_type().into(), state_key.into()), id);
             }
         }
         Ok(())
@@ -142,6 +163,9 @@ pub(super) struct AuthState(pub Vec<Arc<AuthEvent>>);
 
 impl StateLookup for AuthState {
     fn get(&self, event_type: &str, state_key: &str) -> Option<&AuthEvent> {
-        self.0.iter().find(|event| event.pdu().is_state(event_type, state_key)).map(|event| &**event)
+        self.0
+            .iter()
+            .find(|event| event.pdu().is_state(event_type, state_key))
+            .map(|event| &**event)
     }
 }
