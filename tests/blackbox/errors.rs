@@ -44,7 +44,7 @@ fn requests_without_a_token_are_unauthorised() {
 #[test]
 fn requests_with_an_unknown_token_are_unauthorised() {
     let server = server();
-    let client = server.client().with_token("nobody ever got this");
+    let client = server.client().with_token("nobody_ever_got_this");
     client
         .get("/v3/account/whoami")
         .error(401, "M_UNKNOWN_TOKEN");

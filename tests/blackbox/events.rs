@@ -163,13 +163,15 @@ fn the_whole_event_of_a_state_can_be_asked_for() {
 #[test]
 fn new_state_names_what_it_replaces() {
     let server = server();
-    let (alice, _, room) = pair(&server);
+    let (alice, bob, room) = pair(&server);
     let first = alice.set_state(&room, "m.room.topic", "", json!({"topic": "first"}));
+    let since = bob.sync(None, "").next_batch().to_owned();
     let second = alice.set_state(&room, "m.room.topic", "", json!({"topic": "second"}));
-    let event = alice.event(&room, &second).ok();
-    assert_eq!(event["unsigned"]["prev_content"], json!({"topic": "first"}));
-    let replaces = &event["unsigned"]["replaces_state"];
-    assert!(replaces.is_null() || replaces == first.as_str(), "{event}");
+    let answer = bob.sync(Some(&since), "");
+    let unsigned = &answer.event(&room, &second).expect("the new topic")["unsigned"];
+    assert_eq!(unsigned["prev_content"], json!({"topic": "first"}));
+    let replaces = &unsigned["replaces_state"];
+    assert!(replaces.is_null() || replaces == first.as_str(), "{unsigned}");
 }
 
 #[test]
