@@ -171,7 +171,10 @@ fn new_state_names_what_it_replaces() {
     let unsigned = &answer.event(&room, &second).expect("the new topic")["unsigned"];
     assert_eq!(unsigned["prev_content"], json!({"topic": "first"}));
     let replaces = &unsigned["replaces_state"];
-    assert!(replaces.is_null() || replaces == first.as_str(), "{unsigned}");
+    assert!(
+        replaces.is_null() || replaces == first.as_str(),
+        "{unsigned}"
+    );
 }
 
 #[test]

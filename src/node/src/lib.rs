@@ -141,7 +141,11 @@ impl Node {
 
     /// What a writer of rooms needs from outside.
     pub fn room_context(&self) -> rooms::Context<'_> {
-        rooms::Context { cache: &self.rooms_cache, key: &self.key, now_ms: self.now_ms() }
+        rooms::Context {
+            cache: &self.rooms_cache,
+            key: &self.key,
+            now_ms: self.now_ms(),
+        }
     }
 
     /// Cancelled when the server drains: long polls answer at once.

@@ -54,7 +54,9 @@ impl Node {
         loop {
             let view = self.view();
             let answer = self.build(&request, view).await?;
-            let Some(waiter) = &waiter else { return Ok(answer.body) };
+            let Some(waiter) = &waiter else {
+                return Ok(answer.body);
+            };
             if at_once || answer.news || Instant::now() >= deadline {
                 return Ok(answer.body);
             }
@@ -66,7 +68,11 @@ impl Node {
         }
     }
 
-    async fn build(self: &Arc<Self>, request: &SyncRequest, view: View) -> Result<Answer, NodeError> {
+    async fn build(
+        self: &Arc<Self>,
+        request: &SyncRequest,
+        view: View,
+    ) -> Result<Answer, NodeError> {
         let rooms = self.rooms_of(request.user, &view)?;
         let lane = match request.since {
             None => Lane::Bulk,
@@ -86,7 +92,8 @@ impl Node {
             }
         };
         let (node, request) = (Arc::clone(self), request.clone());
-        self.run(lane, move || node.build_now(&request, &view, &rooms)).await?
+        self.run(lane, move || node.build_now(&request, &view, &rooms))
+            .await?
     }
 
     fn build_now(

@@ -19,7 +19,9 @@ pub(crate) struct UserRooms {
 
 impl Default for UserRooms {
     fn default() -> Self {
-        Self { kept: Cache::new(20_000) }
+        Self {
+            kept: Cache::new(20_000),
+        }
     }
 }
 
@@ -36,7 +38,9 @@ impl Node {
             return Ok(rooms);
         }
         let rooms: Rooms = Arc::new(rooms::members::rooms_of(view, user)?);
-        self.user_rooms.kept.insert(user, (position, Arc::clone(&rooms)));
+        self.user_rooms
+            .kept
+            .insert(user, (position, Arc::clone(&rooms)));
         Ok(rooms)
     }
 }

@@ -52,6 +52,14 @@ impl LazyMembers {
         members.retain(|member| shown.get(&(room, *member)).is_none_or(|with| *with > since));
     }
 
+    /// Whether the device may know a member: it was shown the member, or we no longer know.
+    pub fn may_know(&self, user: UserSn, device: &str, room: RoomSn, member: UserSn) -> bool {
+        match self.devices.get(&(user, device.to_owned())) {
+            Some(shown) => shown.lock().contains_key(&(room, member)),
+            None => true,
+        }
+    }
+
     /// Notes that members are shown together with the token `next`.
     pub fn note(
         &self,
@@ -60,10 +68,6 @@ impl LazyMembers {
         next: Position,
         members: impl Iterator<Item = (RoomSn, UserSn)>,
     ) {
-        let mut members = members.peekable();
-        if members.peek().is_none() {
-            return;
-        }
         let key = (user, device.to_owned());
         let shown = self.devices.get(&key).unwrap_or_else(|| {
             let shown = Arc::<Mutex<Shown>>::default();
@@ -72,7 +76,9 @@ impl LazyMembers {
         });
         let mut shown = shown.lock();
         if shown.len() > MOST_MEMBERS {
-            shown.clear();
+            drop(shown);
+            self.devices.remove(&(user, device.to_owned()));
+            return;
         }
         for member in members {
             // An earlier token that was confirmed stays good.

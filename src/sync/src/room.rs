@@ -7,7 +7,7 @@ use event::json;
 use names::{RoomSn, UserSn};
 use rooms::render::{Renderer, Viewer};
 use rooms::visibility::Visibility;
-use rooms::{EventNo, RoomHead, StoredEvent, UserRoom, event_log, receipts};
+use rooms::{EventNo, Flags, RoomHead, StoredEvent, UserRoom, event_log, receipts};
 use store::{At, Position, View};
 use users::account_data::Item;
 
@@ -180,9 +180,16 @@ impl<'a> Room<'a> {
         }
         let mut entries = room_state::changed(view, self.room, branch, self.new_from, upto)?;
         if lazy {
-            entries.retain(|(of, key), _| {
-                of != "m.room.member" || senders.contains(key) || key == request.user_id
-            });
+            // Members that the device knows are kept true, whoever wrote.
+            let mut unknown = Vec::new();
+            for (of, key) in entries.keys().filter(|(of, _)| of == "m.room.member") {
+                if !senders.contains(key) && key != request.user_id && !self.may_know(key)? {
+                    unknown.push((of.clone(), key.clone()));
+                }
+            }
+            for key in unknown {
+                entries.remove(&key);
+            }
             let keys: Vec<_> = senders
                 .iter()
                 .map(|id| ("m.room.member", id.as_str()))
@@ -209,6 +216,16 @@ impl<'a> Room<'a> {
             }
         }
         Ok(entries)
+    }
+
+    fn may_know(&self, member: &str) -> Result<bool> {
+        let (request, memory) = (self.shared.request, self.shared.memory);
+        let Some(member) = names::user_sn(self.shared.view, member)? else {
+            return Ok(true);
+        };
+        Ok(memory
+            .lazy_members
+            .may_know(request.user, request.device, self.room, member))
     }
 
     fn state_events(&self, entries: Entries) -> Result<Vec<(EventNo, StoredEvent)>> {
@@ -242,7 +259,7 @@ impl<'a> Room<'a> {
         let members_changed = self.anew
             || entries.keys().any(|(of, _)| of == "m.room.member")
             || self.members_changed(end)?;
-        told.members = self.shown_members(&entries)?;
+        told.members = self.shown_members(&entries, &piece)?;
         let state = self.state_events(entries)?;
         out.extend_from_slice(b"{\"timeline\":{\"events\":");
         renderer.list(out, &piece.events)?;
@@ -283,12 +300,25 @@ impl<'a> Room<'a> {
             .any(|change| change.event_type == "m.room.member"))
     }
 
-    /// The members among the entries, by number, if the device loads members lazily.
-    fn shown_members(&self, entries: &Entries) -> Result<Vec<UserSn>> {
+    /// The members that the device is shown, by number, if it loads members lazily.
+    fn shown_members(&self, entries: &Entries, piece: &Piece) -> Result<Vec<UserSn>> {
         if !self.shared.request.filter.room.state.lazy_load_members {
             return Ok(Vec::new());
         }
         let mut users = Vec::new();
+        for (_, event) in piece
+            .events
+            .iter()
+            .filter(|(_, event)| event.flags.has(Flags::STATE))
+        {
+            let is_member = json::member(&event.json, "type") == Some("\"m.room.member\"");
+            if is_member
+                && let Some(key) = json::member(&event.json, "state_key").and_then(json::string)
+                && let Some(user) = names::user_sn(self.shared.view, &key)?
+            {
+                users.push(user);
+            }
+        }
         for (of, key) in entries.keys() {
             if of == "m.room.member"
                 && let Some(user) = names::user_sn(self.shared.view, key)?

@@ -40,7 +40,10 @@ impl World {
         };
         let store = Store::open(Box::new(Engine::default()), options).unwrap();
         let names = Names::open(&store, "here").unwrap();
-        let users = USERS.iter().map(|id| names.user(&store, id).unwrap()).collect();
+        let users = USERS
+            .iter()
+            .map(|id| names.user(&store, id).unwrap())
+            .collect();
         World {
             store,
             names,
@@ -54,7 +57,10 @@ impl World {
     }
 
     fn sender(&self, user: usize) -> Sender<'static> {
-        Sender { user: self.users[user], user_id: USERS[user] }
+        Sender {
+            user: self.users[user],
+            user_id: USERS[user],
+        }
     }
 
     fn create(&mut self, creator: usize, version: RoomVersion) {
@@ -75,15 +81,25 @@ impl World {
         let mut random = [0; 18];
         random[0] = self.rooms.len() as u8;
         let create = rooms::create::create_event(
-            version, &self.key, &room, Default::default(), random, self.now_ms,
+            version,
+            &self.key,
+            &room,
+            Default::default(),
+            random,
+            self.now_ms,
         )
         .unwrap();
         let number = self.names.room(&self.store, create.room_id()).unwrap();
         let mut txn = self.store.begin();
-        let context = Context { cache: &self.cache, key: &self.key, now_ms: self.now_ms };
+        let context = Context {
+            cache: &self.cache,
+            key: &self.key,
+            now_ms: self.now_ms,
+        };
         let creator = room.creator.user;
         let mut writer =
-            RoomWriter::begin(&mut txn, context, version.rules(), number, creator, &create).unwrap();
+            RoomWriter::begin(&mut txn, context, version.rules(), number, creator, &create)
+                .unwrap();
         rooms::create::build(&mut writer, &room).unwrap();
         writer.finish();
         self.store.commit(txn).unwrap();
@@ -94,7 +110,11 @@ impl World {
     fn act(&mut self, room: usize, act: impl FnOnce(&mut RoomWriter<'_>) -> rooms::Result<()>) {
         self.now_ms += 1;
         let mut txn = self.store.begin();
-        let context = Context { cache: &self.cache, key: &self.key, now_ms: self.now_ms };
+        let context = Context {
+            cache: &self.cache,
+            key: &self.key,
+            now_ms: self.now_ms,
+        };
         let mut writer = RoomWriter::open(&mut txn, context, self.rooms[room]).unwrap();
         if act(&mut writer).is_ok() {
             writer.finish();
@@ -102,7 +122,13 @@ impl World {
         }
     }
 
-    fn sync(&self, user: usize, since: Option<SyncToken>, filter: &Filter, mode: StateMode) -> Answer {
+    fn sync(
+        &self,
+        user: usize,
+        since: Option<SyncToken>,
+        filter: &Filter,
+        mode: StateMode,
+    ) -> Answer {
         let view = self.store.view();
         let rooms = members::rooms_of(&view, self.users[user]).unwrap();
         let request = Request {
@@ -121,11 +147,28 @@ impl World {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Message { user: usize, room: usize },
-    Topic { user: usize, room: usize, n: u8 },
-    Move { user: usize, target: usize, room: usize, action: u8 },
-    Receipt { user: usize, room: usize },
-    Sync { user: usize },
+    Message {
+        user: usize,
+        room: usize,
+    },
+    Topic {
+        user: usize,
+        room: usize,
+        n: u8,
+    },
+    Move {
+        user: usize,
+        target: usize,
+        room: usize,
+        action: u8,
+    },
+    Receipt {
+        user: usize,
+        room: usize,
+    },
+    Sync {
+        user: usize,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -160,7 +203,8 @@ impl ClientRoom {
     fn set(&mut self, event: &Value) {
         if let Some(key) = event["state_key"].as_str() {
             let entry = (event["type"].as_str().unwrap().to_owned(), key.to_owned());
-            self.state.insert(entry, event["event_id"].as_str().unwrap().to_owned());
+            self.state
+                .insert(entry, event["event_id"].as_str().unwrap().to_owned());
         }
     }
 }
@@ -212,7 +256,10 @@ impl Client {
             let mut expected = BTreeMap::new();
             for entry in state::all_current(&view, room).unwrap() {
                 let event = event_log::get(&view, room, entry.event).unwrap().unwrap();
-                expected.insert((entry.event_type, entry.state_key), event.event_id.to_string());
+                expected.insert(
+                    (entry.event_type, entry.state_key),
+                    event.event_id.to_string(),
+                );
             }
             if lazy {
                 for (key, event) in &client.state {
@@ -230,7 +277,11 @@ impl Client {
                 .collect();
             let mut at = 0;
             for piece in client.pieces.iter().filter(|piece| !piece.is_empty()) {
-                let from = at + all[at..].iter().position(|id| *id == piece[0]).expect("in order");
+                let from = at
+                    + all[at..]
+                        .iter()
+                        .position(|id| *id == piece[0])
+                        .expect("in order");
                 assert_eq!(&all[from..from + piece.len()], piece.as_slice());
                 at = from + piece.len();
             }
@@ -262,7 +313,12 @@ fn perform(world: &mut World, step: &Step) {
                 rooms::send::state(writer, &new).map(|_| ())
             });
         }
-        Step::Move { user, target, room, action } => {
+        Step::Move {
+            user,
+            target,
+            room,
+            action,
+        } => {
             let (sender, target) = (world.sender(user), world.sender(target));
             let (action, target) = match action {
                 0 | 1 => (Action::Join, sender),
@@ -291,7 +347,11 @@ fn perform(world: &mut World, step: &Step) {
                 return;
             };
             let (no, event) = row.unwrap();
-            let receipt = Receipt { event: no, event_id: event.event_id.to_string(), ts_ms: 1 };
+            let receipt = Receipt {
+                event: no,
+                event_id: event.event_id.to_string(),
+                ts_ms: 1,
+            };
             let mut txn = world.store.begin();
             let (user, kind) = (world.users[user], ReceiptKind::Public);
             rooms::receipts::put(&mut txn, room, user, kind, None, receipt).unwrap();
