@@ -4,8 +4,16 @@
 //! [`json`] turn them into values, [`error`] turns refusals into responses, [`limits`] says who asks
 //! too often. Endpoints import these; these import no endpoint.
 
+mod app;
+pub mod auth;
+pub mod client;
 pub mod error;
+pub mod interactive_auth;
 pub mod json;
 pub mod limits;
+pub mod passwords;
+mod refusal;
 pub mod request;
 pub mod server;
+
+pub use app::App;
