@@ -1,0 +1,87 @@
+//! Carrying out what the operator asks.
+
+use std::fs;
+use std::path::Path;
+
+use node::Node;
+use store::{Read, StoreError};
+
+use super::Request;
+use crate::{backup, database};
+
+/// Why a request was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecuteError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the database is damaged: {0} problems")]
+    Damaged(u64),
+    #[error(transparent)]
+    Backup(#[from] backup::BackupError),
+}
+
+/// Carries out `request` on `node`; `print` hears what the operator is to read. May take long, so it must not be
+/// called on a thread that serves requests.
+pub fn execute(
+    request: Request,
+    node: &Node,
+    print: &mut dyn FnMut(String),
+) -> Result<(), ExecuteError> {
+    match request {
+        Request::DatabaseCheck => check(node, print),
+        Request::DatabaseStats => stats(node, print),
+        Request::DatabaseBackup { folder } => {
+            backup::write(node, &folder)?;
+            print(format!("the backup is in {}", folder.display()));
+            Ok(())
+        }
+    }
+}
+
+/// Decodes every row. Each problem is a line.
+fn check(node: &Node, print: &mut dyn FnMut(String)) -> Result<(), ExecuteError> {
+    let view = node.view();
+    let mut problems = 0;
+    let rows = store::check_rows(&view, &database::tables(), |problem| {
+        problems += 1;
+        print(problem);
+    })?;
+    if problems > 0 {
+        return Err(ExecuteError::Damaged(problems));
+    }
+    print(format!("{rows} rows, no problems"));
+    Ok(())
+}
+
+fn stats(node: &Node, print: &mut dyn FnMut(String)) -> Result<(), ExecuteError> {
+    print(format!(
+        "{:<16} {:>14} {:>12} {:>12}",
+        "family", "rows (about)", "disk KiB", "memory KiB"
+    ));
+    for family in node.store().stats()? {
+        let (disk, memory) = (family.disk_bytes / 1024, family.memory_bytes / 1024);
+        print(format!(
+            "{:<16} {:>14} {disk:>12} {memory:>12}",
+            family.name, family.rows
+        ));
+    }
+    let config = node.config();
+    print(format!("position         {:>14}", node.view().position().0));
+    print(format!(
+        "database on disk {:>14} KiB",
+        folder_bytes(&config.database_dir()) / 1024
+    ));
+    Ok(())
+}
+
+/// The bytes of the files directly in `folder`. What goes away meanwhile counts nothing.
+fn folder_bytes(folder: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return 0;
+    };
+    let mut bytes = 0;
+    for entry in entries.flatten() {
+        bytes += entry.metadata().map_or(0, |metadata| metadata.len());
+    }
+    bytes
+}

@@ -1,0 +1,117 @@
+//! The wiring: what a running server is made of, in the order in which it starts and stops.
+
+use std::io;
+use std::sync::Arc;
+
+use api::server::{
+    Routers, Server as Http, ServerControl, ServerError as HttpError, ServerOptions,
+};
+use config::Config;
+use node::{Node, NodeError};
+use store::StoreError;
+use tokio::task::JoinHandle;
+
+use crate::data_folder::{self, DataFolderError};
+use crate::{database, operator};
+
+/// Why a server does not start, or can't go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error("{error}{}", causes(error))]
+    Http { error: HttpError },
+    #[error("cannot listen for the operator on {path}: {source}")]
+    OperatorSocket { path: String, source: io::Error },
+    #[error("the listeners have ended")]
+    ListenersEnded,
+}
+
+/// Why the data can't be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error(transparent)]
+    DataFolder(#[from] DataFolderError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Node(#[from] NodeError),
+}
+
+/// `: ` and each cause of `error`, down to the first one's own.
+fn causes(error: &HttpError) -> String {
+    let mut text = String::new();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
+}
+
+/// Opens the data of a server, for it to run or for the operator to look into.
+pub fn open_node(config: &Config) -> Result<Arc<Node>, OpenError> {
+    data_folder::prepare(config)?;
+    // The database first: its lock keeps a second process from writing a second key.
+    let store = database::open(config)?;
+    let key = data_folder::signing_key(config, rand::random())?;
+    Ok(Node::new(config.clone(), store, key)?)
+}
+
+/// A running server.
+pub struct Server {
+    node: Arc<Node>,
+    control: ServerControl,
+    listeners: JoinHandle<()>,
+}
+
+impl Server {
+    /// Opens the data and starts to listen.
+    pub fn start(config: &Config) -> Result<Self, ServerError> {
+        let node = open_node(config)?;
+        let routers = Routers::default();
+        let http = Http::bind(ServerOptions::from(config), &routers, None)
+            .map_err(|error| ServerError::Http { error })?;
+        let path = config.admin_socket();
+        let socket =
+            operator::listener::bind(&path).map_err(|source| ServerError::OperatorSocket {
+                path: path.display().to_string(),
+                source,
+            })?;
+        let control = http.control();
+        let listeners = tokio::spawn(http.run(node.shutdown().clone()));
+        tokio::spawn(operator::listener::serve(socket, Arc::clone(&node)));
+        Ok(Server {
+            node,
+            control,
+            listeners,
+        })
+    }
+
+    /// Puts the keys into effect that a reload can change, and reads certificates again.
+    pub fn reload(&self, config: &Config) {
+        self.control
+            .set_trusted_proxies(config.http.trusted_proxies.clone());
+        if let Err(error) = self.control.reload_certificates() {
+            tracing::error!(%error, "a certificate can't be used; the listener keeps the one it has");
+        }
+        self.node.reload(config.clone());
+    }
+
+    /// Returns when the server can't go on.
+    pub async fn failure(&mut self) -> ServerError {
+        // A panic there was reported where it happened.
+        let _ = (&mut self.listeners).await;
+        ServerError::ListenersEnded
+    }
+
+    /// Finishes what was begun: nothing more is accepted, waiting requests are answered, and the others
+    /// have `http.drain_timeout`.
+    pub async fn stop(&mut self) {
+        self.node.shutdown().cancel();
+        if !self.listeners.is_finished() {
+            // As above.
+            let _ = (&mut self.listeners).await;
+        }
+    }
+}

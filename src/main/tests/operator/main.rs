@@ -1,0 +1,5 @@
+//! What the operator of a server sees of it: processes, signals, logs, folders and the command line.
+
+mod data;
+mod lifecycle;
+mod supervised;
