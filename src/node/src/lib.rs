@@ -15,6 +15,7 @@ mod error;
 mod locks;
 mod notifier;
 mod pool;
+mod presence;
 mod sync_poll;
 mod user_rooms;
 
@@ -33,6 +34,7 @@ pub use error::NodeError;
 pub use locks::{Guard, Lock, Locks};
 pub use notifier::{Notifier, Waiter};
 pub use pool::{Lane, Pool};
+pub use presence::presence_named;
 pub use sync_poll::SyncRequest;
 pub use user_rooms::Rooms;
 
