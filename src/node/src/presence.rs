@@ -16,7 +16,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// A presence by its name in the specification; nothing if there is no such presence.
 pub fn presence_named(name: &str) -> Option<&'static str> {
-    ["online", "unavailable", "offline"].into_iter().find(|known| *known == name)
+    ["online", "unavailable", "offline"]
+        .into_iter()
+        .find(|known| *known == name)
 }
 
 impl Node {
@@ -35,12 +37,18 @@ impl Node {
         let mut state = PresenceState {
             presence,
             status,
-            last_active_ms: if presence == "online" { now_ms } else { before.last_active_ms },
+            last_active_ms: if presence == "online" {
+                now_ms
+            } else {
+                before.last_active_ms
+            },
             last_sync_ms: now_ms,
             changed: before.changed,
         };
         if before.presence == state.presence && before.status == state.status {
-            self.memory.presence.touch(user, now_ms, presence == "online");
+            self.memory
+                .presence
+                .touch(user, now_ms, presence == "online");
             return Ok(());
         }
         let touched = self.sharing(user)?;
@@ -59,8 +67,14 @@ impl Node {
         if !self.config().presence.enabled || presence == "offline" {
             return Ok(());
         }
-        let Some(presence) = presence_named(presence) else { return Ok(()) };
-        let status = self.memory.presence.get(user).and_then(|state| state.status);
+        let Some(presence) = presence_named(presence) else {
+            return Ok(());
+        };
+        let status = self
+            .memory
+            .presence
+            .get(user)
+            .and_then(|state| state.status);
         self.set_presence(user, presence, status)
     }
 
@@ -71,10 +85,14 @@ impl Node {
         all.insert(user.0);
         for (room, of) in self.rooms_of(user, &view)?.iter() {
             if of.value.membership() == event::auth::Membership::Join {
-                self.audience.with(|| self.store.head(), *room, |joined| all |= joined)?;
+                self.audience
+                    .with(|| self.store.head(), *room, |joined| all |= joined)?;
             }
         }
-        Ok(Touched { users: all.iter().map(UserSn).collect(), ..Touched::default() })
+        Ok(Touched {
+            users: all.iter().map(UserSn).collect(),
+            ..Touched::default()
+        })
     }
 
     /// Ends typing and presence that ran out, until the server stops.
@@ -98,8 +116,16 @@ impl Node {
                 self.memory.typing.set(room, user, None, position);
             })?;
         }
-        for user in self.memory.presence.gone(now_ms.saturating_sub(OFFLINE_AFTER_MS)) {
-            let status = self.memory.presence.get(user).and_then(|state| state.status);
+        for user in self
+            .memory
+            .presence
+            .gone(now_ms.saturating_sub(OFFLINE_AFTER_MS))
+        {
+            let status = self
+                .memory
+                .presence
+                .get(user)
+                .and_then(|state| state.status);
             self.set_presence(user, "offline", status)?;
         }
         Ok(())

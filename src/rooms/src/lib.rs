@@ -16,6 +16,7 @@
 pub mod aliases;
 pub mod append;
 mod cache;
+pub mod check;
 pub mod create;
 mod error;
 pub mod event_log;

@@ -361,6 +361,14 @@ fn perform(world: &mut World, step: &Step) {
     }
 }
 
+/// Every table is what the events make of it.
+fn check_tables(world: &World) {
+    let mut wrong = Vec::new();
+    let mut report = |what| wrong.push(what);
+    rooms::check::all(&world.store.view(), &mut report, &mut |_| {}).unwrap();
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
 fn run(steps: &[Step], filter: &str, mode: StateMode) {
     let filter = Filter::parse(filter.as_bytes()).unwrap();
     let lazy = filter.room.state.lazy_load_members;
@@ -376,6 +384,7 @@ fn run(steps: &[Step], filter: &str, mode: StateMode) {
             clients[user].check(&world, user, lazy);
         }
     }
+    check_tables(&world);
     for (user, client) in clients.iter_mut().enumerate() {
         let answer = world.sync(user, client.since, &filter, mode);
         client.take(&answer, mode);
