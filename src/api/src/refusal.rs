@@ -44,8 +44,14 @@ impl From<users::Error> for ApiError {
             users::Error::TooLarge(_) => ErrCode::TooLarge,
             users::Error::KeyTooLarge => ErrCode::KeyTooLarge,
             users::Error::ProfileTooLarge => ErrCode::ProfileTooLarge,
+            users::Error::Malformed(_) => ErrCode::BadJson,
+            users::Error::InvalidSignature(_) => ErrCode::InvalidSignature,
+            users::Error::WrongBackupVersion { .. } => ErrCode::WrongRoomKeysVersion,
         };
         match error {
+            users::Error::WrongBackupVersion { current } => {
+                ApiError::wrong_room_keys_version(&current.to_string())
+            }
             users::Error::Store(error) => error.into(),
             other => ApiError::new(code, other.to_string()),
         }

@@ -12,6 +12,7 @@
 mod activity;
 mod audience;
 mod error;
+mod key_changes;
 mod locks;
 mod notifier;
 mod pool;

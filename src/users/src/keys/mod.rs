@@ -20,7 +20,7 @@ use store::Txn;
 
 pub(crate) use signed::canonical_text;
 
-use crate::{Result, to_device};
+use crate::{Result, dehydrated, to_device};
 
 /// A user by number and by name.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +36,7 @@ pub struct Owner<'a> {
 pub fn remove_device(txn: &mut Txn, user: UserSn, device: &str) -> Result<()> {
     one_time::remove(txn, user, device)?;
     to_device::remove(txn, user, device)?;
+    dehydrated::forget(txn, user, device)?;
     if device_keys::remove(txn, user, device)? {
         device_lists::mark_changed(txn, user)?;
     }

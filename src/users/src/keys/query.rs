@@ -15,7 +15,7 @@ use super::cross_signing::Usage;
 use super::signed::{SignedObject, stored_text};
 use super::{Owner, user_signatures};
 use crate::Result;
-use crate::schema::{CROSS_SIGNING_KEYS, DEVICE_KEYS};
+use crate::schema::{CROSS_SIGNING_KEYS, DEVICE_KEYS, DEVICES};
 
 /// What the answer says of one user, as JSON texts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,13 +31,11 @@ pub struct UserKeys {
 }
 
 /// The keys of `user` as `viewer` may see them: of the given devices, or of all if none is given.
-/// `display_name` tells what a device is called.
 pub fn user_keys(
     from: &impl Read,
     viewer: Owner<'_>,
     user: UserSn,
     devices: &[String],
-    display_name: impl Fn(&str) -> Option<String>,
 ) -> Result<UserKeys> {
     let mut keys = UserKeys::default();
     let rows: Vec<_> = if devices.is_empty() {
@@ -56,10 +54,10 @@ pub fn user_keys(
             .filter_map(|(row, found)| Some((row, found?)))
             .collect()
     };
-    for ((_, device), blob) in rows {
+    for (row, blob) in rows {
         let json = stored_text(blob, DEVICE_KEYS.name())?;
-        let json = with_display_name(json, display_name(&device));
-        keys.devices.push((device, json));
+        let name = DEVICES.get(from, &row)?.and_then(|device| device.display_name);
+        keys.devices.push((row.1, with_display_name(json, name)));
     }
     for row in CROSS_SIGNING_KEYS.scan(from, &(user,), Direction::Forward) {
         let ((_, usage), blob) = row?;

@@ -7,7 +7,7 @@ use store::{Position, Read, Store};
 use super::cross_signing::{Upload, needs_authentication};
 use super::query::{UserKeys, user_keys};
 use super::*;
-use crate::Error;
+use crate::{Error, devices};
 use crate::testing::{commit, store};
 
 const ALICE: Owner<'static> = Owner {
@@ -139,7 +139,7 @@ fn upload_device(store: &Store, owner: Owner<'_>, device: &str, pair: &Pair) {
 }
 
 fn seen_by(store: &Store, viewer: Owner<'_>, owner: Owner<'_>) -> UserKeys {
-    user_keys(&store.view(), viewer, owner.user, &[], |_| None).unwrap()
+    user_keys(&store.view(), viewer, owner.user, &[]).unwrap()
 }
 
 fn value(json: &str) -> Value {
@@ -158,14 +158,16 @@ fn device_keys_are_shown_as_uploaded_with_the_name_of_the_device() {
     let pair = Pair::new(1);
     upload_device(&store, ALICE, "D", &pair);
     upload_device(&store, ALICE, "E", &Pair::new(2));
-    let name = |device: &str| (device == "D").then(|| "A \"phone\"".to_owned());
-    let all = user_keys(&store.view(), BOB, ALICE.user, &[], name).unwrap();
+    commit(&store, |txn| {
+        devices::log_in(txn, ALICE.user, "D", Some("A \"phone\""), 0).map(drop)
+    });
+    let all = user_keys(&store.view(), BOB, ALICE.user, &[]).unwrap();
     assert_eq!(all.devices.len(), 2);
     let mut expected = pair.as_device(ALICE, "D");
     expected["unsigned"] = json!({"device_display_name": "A \"phone\""});
     assert_eq!(value(&all.devices[0].1), expected);
     let asked = ["E".to_owned(), "E".to_owned(), "none".to_owned()];
-    let some = user_keys(&store.view(), BOB, ALICE.user, &asked, name).unwrap();
+    let some = user_keys(&store.view(), BOB, ALICE.user, &asked).unwrap();
     assert_eq!(some.devices.len(), 1);
     assert!(value(&some.devices[0].1).get("unsigned").is_none());
 }

@@ -1,0 +1,131 @@
+//! Sending messages from device to device.
+//!
+//! Source: <https://spec.matrix.org/v1.19/client-server-api/#send-to-device-messaging>.
+
+use std::collections::BTreeMap;
+
+use axum::Router;
+use axum::extract::State;
+use axum::response::IntoResponse;
+use axum::routing::put;
+use names::UserSn;
+use node::{Lock, Touched};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use store::Read;
+use users::devices;
+use users::to_device::{self, Addressed, Message, Transaction};
+
+use crate::app::App;
+use crate::auth::GuestSession;
+use crate::error::ApiError;
+use crate::json::{JsonBody, JsonBytes};
+use crate::request::Params;
+
+/// The device id that means all devices of a user.
+const ALL_DEVICES: &str = "*";
+
+/// The endpoints of this file.
+pub fn routes() -> Router<App> {
+    Router::new().route(
+        "/_matrix/client/v3/sendToDevice/{event_type}/{transaction_id}",
+        put(send),
+    )
+}
+
+#[derive(Deserialize)]
+struct Send {
+    messages: BTreeMap<String, BTreeMap<String, Box<RawValue>>>,
+}
+
+async fn send(
+    State(app): State<App>,
+    GuestSession(session): GuestSession,
+    Params((event_type, transaction_id)): Params<(String, String)>,
+    JsonBody(body): JsonBody<Send>,
+) -> Result<impl IntoResponse, ApiError> {
+    let messages = build(&session.user_id, &event_type, &body)?;
+    let transaction = Transaction {
+        user: session.user,
+        device: &session.device,
+        event_type: &event_type,
+        transaction_id: &transaction_id,
+    };
+    let node = app.node();
+    // Of the sender: so that a request that is sent twice at once is done once.
+    let guard = node.lock(Lock::User(session.user)).await;
+    let now_ms = node.now_ms();
+    let head = node.store().head();
+    if to_device::is_done(&head, transaction, now_ms)? {
+        return Ok(JsonBytes::EMPTY);
+    }
+    let addressed = address(&app, &head, &messages)?;
+    let parts = to_device::batches(&addressed);
+    let mut written = Vec::with_capacity(parts.len());
+    for (number, part) in (1..).zip(&parts) {
+        let mut txn = node.begin();
+        to_device::deliver(&mut txn, part);
+        if number == parts.len() {
+            to_device::note_done(&mut txn, transaction, now_ms);
+        }
+        let touched = receivers(part);
+        written.push((node.write(txn.into_batch(), &touched)?, touched));
+    }
+    drop(guard);
+    for (ticket, touched) in written {
+        node.durable(ticket, touched).await?;
+    }
+    Ok(JsonBytes::EMPTY)
+}
+
+/// Messages by receiving user id and device id, or `*`.
+type ByDevice<'a> = BTreeMap<&'a str, BTreeMap<&'a str, Message>>;
+
+fn build<'a>(sender: &str, event_type: &str, body: &'a Send) -> Result<ByDevice<'a>, ApiError> {
+    let mut messages = ByDevice::new();
+    for (user_id, contents) in &body.messages {
+        let by_device = messages.entry(user_id).or_default();
+        for (device, content) in contents {
+            if !content.get().starts_with('{') {
+                return Err(ApiError::bad_json("A message's content must be an object"));
+            }
+            let message = Message::new(sender, event_type, content.get())?;
+            by_device.insert(device, message);
+        }
+    }
+    Ok(messages)
+}
+
+/// Finds the devices that messages are for. Devices and users that do not exist get none.
+fn address<'m>(
+    app: &App,
+    from: &impl Read,
+    messages: &'m ByDevice<'_>,
+) -> Result<Vec<Addressed<'m>>, ApiError> {
+    let mut addressed = Vec::new();
+    for (user_id, by_device) in messages {
+        let Some(user) = app.node().names().known_user(from, user_id)? else {
+            continue;
+        };
+        let to_all = by_device.get(ALL_DEVICES);
+        for (device, _) in devices::list(from, user)? {
+            if let Some(message) = by_device.get(device.as_str()).or(to_all) {
+                addressed.push(Addressed {
+                    user,
+                    device,
+                    message,
+                });
+            }
+        }
+    }
+    Ok(addressed)
+}
+
+fn receivers(messages: &[Addressed<'_>]) -> Touched {
+    let mut users: Vec<UserSn> = messages.iter().map(|addressed| addressed.user).collect();
+    users.dedup();
+    Touched {
+        users,
+        ..Touched::nobody()
+    }
+}
