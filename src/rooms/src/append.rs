@@ -77,7 +77,7 @@ impl<'a> NewEvent<'a> {
     }
 }
 
-/// Whom a change to a room concerns.
+/// Whom a change to a room concerns. Without events it concerns nobody.
 #[derive(Clone, Debug, Default)]
 pub struct Effects {
     /// Users whose membership changed: joined from now on, or not.
@@ -450,9 +450,16 @@ impl<'a> RoomWriter<'a> {
         Ok(())
     }
 
-    /// Writes the head back.
+    /// Milliseconds since 1970.
+    pub fn now_ms(&self) -> u64 {
+        self.context.now_ms
+    }
+
+    /// Writes the head back, if anything was appended.
     pub fn finish(self) -> Effects {
-        HEADS.put(self.txn, &self.room, &self.head);
+        if !self.effects.appended.is_empty() {
+            HEADS.put(self.txn, &self.room, &self.head);
+        }
         self.effects
     }
 }

@@ -74,10 +74,11 @@ pub struct Change<'a> {
     pub is_direct: bool,
 }
 
-/// Changes a membership. Joining a room once more changes nothing unless the profile did.
+/// Changes a membership. Doing once more what the sender did last changes nothing.
 ///
 /// # Errors
-/// [`Error::NotAllowed`] and [`Error::Forbidden`], [`Error::GuestForbidden`].
+/// [`Error::NotAllowed`] and [`Error::Forbidden`], [`Error::GuestForbidden`]; [`Error::UnknownRoom`] for a
+/// room that nobody is left in to be joined.
 pub fn change(writer: &mut RoomWriter<'_>, change: &Change<'_>) -> Result<Option<EventId>> {
     let room = writer.room();
     let before = members::membership(writer.txn(), room, change.target.user)?;
@@ -88,11 +89,18 @@ pub fn change(writer: &mut RoomWriter<'_>, change: &Change<'_>) -> Result<Option
         Action::Ban => ("ban", &MemberProfile::default()),
         Action::Leave | Action::Kick | Action::Unban => ("leave", &MemberProfile::default()),
     };
-    check_before(change, before)?;
+    if matches!(change.action, Action::Join | Action::Knock) && writer.head().joined == 0 {
+        return Err(Error::UnknownRoom);
+    }
+    let repeatable = !matches!(change.action, Action::Kick | Action::Unban | Action::Join);
     let mut content = member_content(membership, profile, change.reason);
     if change.action == Action::Invite && change.is_direct {
         content.insert_str(content.len() - 1, ",\"is_direct\":true");
     }
+    if repeatable && was_done(writer, change, &content)? {
+        return Ok(None);
+    }
+    check_before(change, before)?;
     if change.action == Action::Join {
         if change.is_guest && !guests_may_join(writer)? {
             return Err(Error::GuestForbidden);
@@ -101,15 +109,62 @@ pub fn change(writer: &mut RoomWriter<'_>, change: &Change<'_>) -> Result<Option
             return Ok(None);
         }
         if let Some(authoriser) = authoriser(writer, change.sender, before)? {
-            let key = "join_authorised_via_users_server";
             content.insert_str(
                 content.len() - 1,
-                &format!(",\"{key}\":{}", Value::from(authoriser)),
+                &format!(",\"{AUTHORISER}\":{}", Value::from(authoriser)),
             );
         }
     }
     let (_, event_id) = writer.append(&NewEvent::member(change.sender, change.target, &content))?;
     Ok(Some(event_id))
+}
+
+const AUTHORISER: &str = "join_authorised_via_users_server";
+
+/// Appends a member event whose content the client made itself. Who lets a joining user into a
+/// restricted room is for the server to say, whatever the content has.
+///
+/// # Errors
+/// As [`change`]; [`Error::BadEvent`] if the content is no object.
+pub fn put(
+    writer: &mut RoomWriter<'_>,
+    sender: Sender<'_>,
+    target: Sender<'_>,
+    content: &str,
+    is_guest: bool,
+) -> Result<EventId> {
+    let mut content: Map<String, Value> =
+        serde_json::from_str(content).map_err(|error| Error::BadEvent(error.to_string()))?;
+    let room = writer.room();
+    let before = members::membership(writer.txn(), room, target.user)?;
+    let joins = content.get("membership").is_some_and(|of| of == "join");
+    if joins && sender.user == target.user && before != Membership::Join {
+        if writer.head().joined == 0 {
+            return Err(Error::UnknownRoom);
+        }
+        if is_guest && !guests_may_join(writer)? {
+            return Err(Error::GuestForbidden);
+        }
+        content.remove(AUTHORISER);
+        if let Some(authoriser) = authoriser(writer, sender, before)? {
+            content.insert(AUTHORISER.to_owned(), authoriser.into());
+        }
+    }
+    let content = Value::Object(content).to_string();
+    Ok(writer
+        .append(&NewEvent::member(sender, target, &content))?
+        .1)
+}
+
+/// Whether the target's member event is one like this, by the same sender.
+fn was_done(writer: &RoomWriter<'_>, change: &Change<'_>, content: &str) -> Result<bool> {
+    let Some(event) = writer.state_event("m.room.member", change.target.user_id)? else {
+        return Ok(false);
+    };
+    let (event, numbers) = (event.pdu(), writer.rules().numbers);
+    let same = event::canonical::from_text(content, numbers)
+        .is_ok_and(|content| content == event.content());
+    Ok(same && event.sender() == change.sender.user_id)
 }
 
 /// What the authorisation rules allow but the endpoints don't.
