@@ -41,7 +41,7 @@ pub struct ServerOptions {
 }
 
 impl ServerOptions {
-    /// Open registration, no rate limits, and no waiting for the disk.
+    /// Open registration, no rate limits, cheap passwords, and no waiting for the disk.
     pub fn new(binary: impl Into<PathBuf>) -> Self {
         Self {
             binary: binary.into(),
@@ -64,6 +64,7 @@ impl ServerOptions {
              [[listen]]\nbind = \"127.0.0.1:{port}\"\n\n\
              [registration]\nmode = {:?}\n{secret}\n\
              [limits]\nenabled = {}\n\n\
+             [password]\nhash_memory = \"1 MiB\"\nhash_passes = 1\n\n\
              [federation]\nallow_private_networks = true\n\n\
              [storage]\nsync = {:?}\n\n{}",
             self.server_name, self.registration, self.limits, self.sync, self.more
