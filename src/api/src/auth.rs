@@ -260,12 +260,7 @@ impl Sessions {
     }
 
     /// The first use of a refreshed token: the pair before it dies.
-    async fn confirm(
-        &self,
-        node: &Node,
-        user: UserSn,
-        token: &TokenHash,
-    ) -> Result<(), ApiError> {
+    async fn confirm(&self, node: &Node, user: UserSn, token: &TokenHash) -> Result<(), ApiError> {
         let guard = node.lock(Lock::User(user)).await;
         let mut txn = node.begin();
         tokens::confirm(&mut txn, token)?;

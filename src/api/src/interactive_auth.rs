@@ -123,7 +123,9 @@ pub async fn require(
     auth: Option<AuthData>,
 ) -> Result<Proof, ApiError> {
     let auth = auth.unwrap_or_default();
-    let (session, known) = app.interactive_auth().open(app, &challenge, auth.session.as_deref());
+    let (session, known) = app
+        .interactive_auth()
+        .open(app, &challenge, auth.session.as_deref());
     let mut failure = None;
     if auth.session.is_some() && !known {
         failure = Some(Failure {
@@ -311,9 +313,15 @@ impl InteractiveAuth {
 
     fn describe(&self, session: &str, challenge: &Challenge<'_>) -> Map<String, Value> {
         let names = |stages: &[Stage]| stages.iter().map(|stage| stage.name()).collect::<Vec<_>>();
-        let flows: Vec<_> = challenge.flows.iter().map(|flow| json!({"stages": names(flow)})).collect();
+        let flows: Vec<_> = challenge
+            .flows
+            .iter()
+            .map(|flow| json!({"stages": names(flow)}))
+            .collect();
         let attempts = self.attempts.lock();
-        let completed = attempts.get(session).map(|attempt| names(&attempt.completed));
+        let completed = attempts
+            .get(session)
+            .map(|attempt| names(&attempt.completed));
         let mut body = Map::new();
         body.insert("flows".to_owned(), flows.into());
         body.insert("params".to_owned(), json!({}));

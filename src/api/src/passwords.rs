@@ -42,7 +42,9 @@ impl Passwords {
             );
             hash.map(|hash: PasswordHash| hash.to_string())
         };
-        node.run(Lane::Bulk, hash).await?.map_err(ApiError::internal)
+        node.run(Lane::Bulk, hash)
+            .await?
+            .map_err(ApiError::internal)
     }
 
     /// Whether the password belongs to `hash`. Without a hash it takes as long and is false, so that
@@ -74,7 +76,9 @@ impl Passwords {
 pub fn check_new(config: &Password, password: &str) -> Result<(), ApiError> {
     let weak = |why: String| Err(ApiError::new(ErrCode::WeakPassword, why));
     if password.len() > MAX_PASSWORD_BYTES {
-        return Err(ApiError::invalid_param("The password has more than 512 bytes"));
+        return Err(ApiError::invalid_param(
+            "The password has more than 512 bytes",
+        ));
     }
     if password.is_empty() || password.chars().count() < config.min_length as usize {
         let least = config.min_length.max(1);
@@ -83,8 +87,16 @@ pub fn check_new(config: &Password, password: &str) -> Result<(), ApiError> {
     let rules: [(bool, fn(char) -> bool, &str); 4] = [
         (config.require_digit, |c| c.is_ascii_digit(), "a digit"),
         (config.require_symbol, |c| !c.is_alphanumeric(), "a symbol"),
-        (config.require_lowercase, char::is_lowercase, "a small letter"),
-        (config.require_uppercase, char::is_uppercase, "a capital letter"),
+        (
+            config.require_lowercase,
+            char::is_lowercase,
+            "a small letter",
+        ),
+        (
+            config.require_uppercase,
+            char::is_uppercase,
+            "a capital letter",
+        ),
     ];
     for (required, is_one, what) in rules {
         if required && !password.chars().any(is_one) {

@@ -24,6 +24,7 @@ impl From<NodeError> for ApiError {
     fn from(error: NodeError) -> Self {
         match error {
             NodeError::Store(error) => error.into(),
+            NodeError::Users(error) => error.into(),
             NodeError::Overloaded | NodeError::Stopped => {
                 ApiError::new(ErrCode::Unknown, error.to_string())
                     .with_status(StatusCode::SERVICE_UNAVAILABLE)
@@ -53,6 +54,9 @@ impl From<users::Error> for ApiError {
                 ApiError::wrong_room_keys_version(&current.to_string())
             }
             users::Error::Store(error) => error.into(),
+            users::Error::WrongBackupVersion { current } => {
+                ApiError::wrong_room_keys_version(&current.to_string())
+            }
             other => ApiError::new(code, other.to_string()),
         }
     }

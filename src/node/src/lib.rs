@@ -15,6 +15,7 @@ mod error;
 mod key_changes;
 mod locks;
 mod notifier;
+mod own_memberships;
 mod pool;
 mod presence;
 mod sync_poll;

@@ -1,0 +1,128 @@
+//! Profiles (client-server API, "Profiles").
+
+use axum::Router;
+use axum::extract::State;
+use axum::routing::get;
+use bytes::Bytes;
+use names::UserSn;
+use node::{Lock, Touched};
+use serde_json::{Map, Value, json};
+use store::View;
+use users::{accounts, profile};
+
+use crate::app::App;
+use crate::auth::{GuestSession, Identity};
+use crate::error::ApiError;
+use crate::json::{Json, JsonBody, JsonBytes};
+use crate::request::Params;
+
+/// The endpoints of this file.
+pub fn routes() -> Router<App> {
+    Router::new()
+        .route("/_matrix/client/v3/profile/{user_id}", get(all))
+        .route(
+            "/_matrix/client/v3/profile/{user_id}/{key_name}",
+            get(one).put(set).delete(remove),
+        )
+}
+
+fn no_profile() -> ApiError {
+    ApiError::not_found("There is no such profile")
+}
+
+/// The user of a profile that can be shown.
+fn find(app: &App, view: &View, user_id: &str) -> Result<UserSn, ApiError> {
+    if !user_id.starts_with('@') || !user_id.contains(':') {
+        return Err(ApiError::invalid_param("This is not a user id"));
+    }
+    let user = app.node().names().known_user(view, user_id)?;
+    let user = user.ok_or_else(no_profile)?;
+    let shown = if user.is_local() {
+        accounts::exists(view, user)?
+    } else {
+        profile::get(view, user)?.is_some()
+    };
+    if !shown {
+        return Err(no_profile());
+    }
+    Ok(user)
+}
+
+async fn all(
+    State(app): State<App>,
+    Params(user_id): Params<String>,
+) -> Result<JsonBytes, ApiError> {
+    let view = app.node().view();
+    let user = find(&app, &view, &user_id)?;
+    Ok(JsonBytes(Bytes::from(profile::get_json(&view, user)?)))
+}
+
+async fn one(
+    State(app): State<App>,
+    Params((user_id, key)): Params<(String, String)>,
+) -> Result<Json<Value>, ApiError> {
+    let view = app.node().view();
+    let user = find(&app, &view, &user_id)?;
+    profile::check_key(&key)?;
+    let value = profile::get(&view, user)?
+        .and_then(|mut profile| profile.remove(&key))
+        .ok_or_else(|| ApiError::not_found("The profile has no such field"))?;
+    Ok(Json(json!({ key: value })))
+}
+
+/// Who may change this field of this profile.
+fn check(who: &Identity, user_id: &str, key: &str) -> Result<(), ApiError> {
+    who.must_be(user_id)?;
+    who.must_not_be_suspended()?;
+    if who.is_guest() && key != profile::DISPLAYNAME {
+        return Err(ApiError::guest_access_forbidden());
+    }
+    profile::check_key(key)?;
+    Ok(())
+}
+
+async fn set(
+    State(app): State<App>,
+    GuestSession(session): GuestSession,
+    Params((user_id, key)): Params<(String, String)>,
+    JsonBody(mut body): JsonBody<Map<String, Value>>,
+) -> Result<JsonBytes, ApiError> {
+    check(&session, &user_id, &key)?;
+    let value = body
+        .remove(&key)
+        .ok_or_else(|| ApiError::missing_param(format!("{key} is missing")))?;
+    change(&app, &session, &key, Some(value)).await
+}
+
+async fn remove(
+    State(app): State<App>,
+    GuestSession(session): GuestSession,
+    Params((user_id, key)): Params<(String, String)>,
+) -> Result<JsonBytes, ApiError> {
+    check(&session, &user_id, &key)?;
+    change(&app, &session, &key, None).await
+}
+
+async fn change(
+    app: &App,
+    who: &Identity,
+    key: &str,
+    value: Option<Value>,
+) -> Result<JsonBytes, ApiError> {
+    let guard = app.node().lock(Lock::User(who.user)).await;
+    let mut txn = app.node().begin();
+    let changed = match value {
+        Some(value) => profile::set(&mut txn, who.user, key, value)?,
+        None => profile::remove(&mut txn, who.user, key)?,
+    };
+    if !changed {
+        return Ok(JsonBytes::EMPTY);
+    }
+    app.node()
+        .commit(guard, txn, Touched::user(who.user))
+        .await?;
+    if key == profile::DISPLAYNAME || key == profile::AVATAR_URL {
+        app.node().profile_changed(who.user).await?;
+    }
+    Ok(JsonBytes::EMPTY)
+}
