@@ -54,9 +54,6 @@ impl From<users::Error> for ApiError {
                 ApiError::wrong_room_keys_version(&current.to_string())
             }
             users::Error::Store(error) => error.into(),
-            users::Error::WrongBackupVersion { current } => {
-                ApiError::wrong_room_keys_version(&current.to_string())
-            }
             other => ApiError::new(code, other.to_string()),
         }
     }

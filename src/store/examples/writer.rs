@@ -18,7 +18,10 @@ const HEADS: Table<u32, Blob> = Table::source(Family::Rooms, 1, "heads");
 const LOG: Table<(u32, Position), ()> = Table::source(Family::Rooms, 2, "log");
 
 fn main() {
-    let seconds = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(3);
+    let seconds = std::env::args()
+        .nth(1)
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(3);
     let dir = tempfile::tempdir_in(".").expect("a directory for the measurement");
     print_sync_cost(dir.path());
     for (name, sync) in [("always", SyncMode::Always), ("never", SyncMode::Never)] {
@@ -49,15 +52,22 @@ fn print_sync_cost(dir: &std::path::Path) {
         })
         .collect();
     times.sort_unstable();
-    println!("one fdatasync of this disk: p50 {:?}, p99 {:?}", times[150], times[297]);
+    println!(
+        "one fdatasync of this disk: p50 {:?}, p99 {:?}",
+        times[150], times[297]
+    );
 }
 
 fn measure(store: &Arc<Store>, name: &str, threads: u32, time: Duration) {
-    let (stop, numbers) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let (stop, numbers) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicU64::new(0)),
+    );
     let start = Instant::now();
     let workers: Vec<_> = (0..threads)
         .map(|room| {
-            let (store, stop, numbers) = (Arc::clone(store), Arc::clone(&stop), Arc::clone(&numbers));
+            let (store, stop, numbers) =
+                (Arc::clone(store), Arc::clone(&stop), Arc::clone(&numbers));
             std::thread::spawn(move || {
                 let mut times = Vec::new();
                 while !stop.load(Ordering::Relaxed) {
@@ -73,8 +83,10 @@ fn measure(store: &Arc<Store>, name: &str, threads: u32, time: Duration) {
         commit(store, threads, numbers.fetch_add(1, Ordering::Relaxed));
     }
     stop.store(true, Ordering::Relaxed);
-    let mut times: Vec<Duration> =
-        workers.into_iter().flat_map(|worker| worker.join().expect("a worker")).collect();
+    let mut times: Vec<Duration> = workers
+        .into_iter()
+        .flat_map(|worker| worker.join().expect("a worker"))
+        .collect();
     times.sort_unstable();
     let rate = times.len() as f64 / start.elapsed().as_secs_f64();
     let (p50, p99) = (times[times.len() / 2], times[times.len() * 99 / 100]);

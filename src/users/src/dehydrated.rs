@@ -98,7 +98,14 @@ mod tests {
             device_data: "{}".to_owned(),
         };
         let mut txn = store.begin();
-        put(&mut txn, ALICE, &device, Some("Dehydrated"), &keys.to_string(), 0)?;
+        put(
+            &mut txn,
+            ALICE,
+            &device,
+            Some("Dehydrated"),
+            &keys.to_string(),
+            0,
+        )?;
         store.wait(store.commit(txn)?)?;
         Ok(())
     }
@@ -139,7 +146,9 @@ mod tests {
         });
         assert!(matches!(put_device(&store, "used"), Err(Error::Invalid(_))));
         put_device(&store, "D").unwrap();
-        commit(&store, |txn| devices::delete(txn, ALICE.user, "D").map(drop));
+        commit(&store, |txn| {
+            devices::delete(txn, ALICE.user, "D").map(drop)
+        });
         assert_eq!(get(&store.view(), ALICE.user).unwrap(), None);
         put_device(&store, "D").unwrap();
         commit(&store, |txn| {

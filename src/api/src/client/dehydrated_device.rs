@@ -4,7 +4,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
-use node::{Lock, Touched};
+use node::Lock;
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;

@@ -3,8 +3,11 @@
 pub mod account;
 pub mod account_data;
 pub mod admin;
+pub mod cross_signing;
+pub mod dehydrated_device;
 pub mod devices;
 pub mod filters;
+pub mod keys;
 pub mod login;
 pub mod openid;
 pub mod profile;
@@ -12,7 +15,10 @@ pub mod push_rules;
 pub mod pushers;
 pub mod registration;
 pub mod reports;
+pub mod room_keys;
+pub mod sync;
 pub mod third_party;
+pub mod to_device;
 pub mod user_directory;
 pub mod versions;
 pub mod voip;
@@ -28,8 +34,11 @@ pub fn routes() -> Router<App> {
         .merge(account::routes())
         .merge(account_data::routes())
         .merge(admin::routes())
+        .merge(cross_signing::routes())
+        .merge(dehydrated_device::routes())
         .merge(devices::routes())
         .merge(filters::routes())
+        .merge(keys::routes())
         .merge(login::routes())
         .merge(openid::routes())
         .merge(profile::routes())
@@ -37,7 +46,10 @@ pub fn routes() -> Router<App> {
         .merge(pushers::routes())
         .merge(registration::routes())
         .merge(reports::routes())
+        .merge(room_keys::routes())
+        .merge(sync::routes())
         .merge(third_party::routes())
+        .merge(to_device::routes())
         .merge(user_directory::routes())
         .merge(versions::routes())
         .merge(voip::routes())

@@ -43,7 +43,9 @@ struct Params {
 
 /// The filter of a request: JSON, or the id of one that was stored.
 fn filter(app: &App, session: &Session, text: Option<&str>) -> Result<Arc<Filter>, ApiError> {
-    let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(Arc::default()) };
+    let Some(text) = text.filter(|text| !text.is_empty()) else {
+        return Ok(Arc::default());
+    };
     let json = if text.starts_with('{') {
         text.to_owned()
     } else {
@@ -81,7 +83,11 @@ async fn sync(
         since,
         filter,
         full_state: params.full_state,
-        state_mode: if params.use_state_after { StateMode::After } else { StateMode::Before },
+        state_mode: if params.use_state_after {
+            StateMode::After
+        } else {
+            StateMode::Before
+        },
         timeout: Duration::from_millis(params.timeout.unwrap_or(0).min(MOST_TIMEOUT_MS)),
     };
     let body = app.node().sync(request).await?;

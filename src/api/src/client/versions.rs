@@ -47,7 +47,7 @@ async fn capabilities(State(app): State<App>, session: Session) -> Json<Value> {
         .collect();
     let mut capabilities = json!({
         "m.room_versions": {
-            "default": config.rooms.default_version.to_string(),
+            "default": config.rooms.default_version.as_str(),
             "available": available,
         },
         "m.change_password": {"enabled": config.password.login},

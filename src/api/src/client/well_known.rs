@@ -43,7 +43,7 @@ async fn support(State(app): State<App>) -> Result<Json<Value>, ApiError> {
     let mut contacts = Vec::new();
     for contact in &well_known.contacts {
         let mut told = Map::new();
-        told.insert("role".to_owned(), contact.role.name().into());
+        told.insert("role".to_owned(), contact.role.as_str().into());
         if let Some(address) = &contact.email_address {
             told.insert("email_address".to_owned(), address.as_str().into());
         }

@@ -56,7 +56,9 @@ pub fn user_keys(
     };
     for (row, blob) in rows {
         let json = stored_text(blob, DEVICE_KEYS.name())?;
-        let name = DEVICES.get(from, &row)?.and_then(|device| device.display_name);
+        let name = DEVICES
+            .get(from, &row)?
+            .and_then(|device| device.display_name);
         keys.devices.push((row.1, with_display_name(json, name)));
     }
     for row in CROSS_SIGNING_KEYS.scan(from, &(user,), Direction::Forward) {

@@ -7,8 +7,8 @@ use store::{Position, Read, Store};
 use super::cross_signing::{Upload, needs_authentication};
 use super::query::{UserKeys, user_keys};
 use super::*;
-use crate::{Error, devices};
 use crate::testing::{commit, store};
+use crate::{Error, devices};
 
 const ALICE: Owner<'static> = Owner {
     user: UserSn(1),
