@@ -147,24 +147,38 @@ fn render_query(
         }
         out.push(b'}');
     }
-    let others: [(&[u8], fn(&UserKeys) -> &Option<String>); 3] = [
-        (b"},\"master_keys\":{", |keys| &keys.master),
-        (b"},\"self_signing_keys\":{", |keys| &keys.self_signing),
-        (b"},\"user_signing_keys\":{", |keys| &keys.user_signing),
-    ];
-    for (opening, key_of) in others {
-        out.extend_from_slice(opening);
-        for (user_id, keys) in &found {
-            if let Some(json) = key_of(keys) {
-                write_name(&mut out, user_id);
-                out.extend_from_slice(json.as_bytes());
-            }
-        }
-    }
-    out.extend_from_slice(b"},\"failures\":");
+    out.push(b'}');
+    write_keys(&mut out, "master_keys", &found, |keys| {
+        keys.master.as_deref()
+    });
+    write_keys(&mut out, "self_signing_keys", &found, |keys| {
+        keys.self_signing.as_deref()
+    });
+    write_keys(&mut out, "user_signing_keys", &found, |keys| {
+        keys.user_signing.as_deref()
+    });
+    out.extend_from_slice(b",\"failures\":");
     out.extend_from_slice(failures(&unreachable).to_string().as_bytes());
     out.push(b'}');
     Ok(out.into())
+}
+
+/// Writes one kind of cross-signing key, of those users who have it.
+fn write_keys(
+    out: &mut Vec<u8>,
+    name: &str,
+    found: &[(&str, UserKeys)],
+    key_of: impl Fn(&UserKeys) -> Option<&str>,
+) {
+    write_name(out, name);
+    out.push(b'{');
+    for (user_id, keys) in found {
+        if let Some(json) = key_of(keys) {
+            write_name(out, user_id);
+            out.extend_from_slice(json.as_bytes());
+        }
+    }
+    out.push(b'}');
 }
 
 /// Where a user's keys are.
