@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use config::Config;
 use node::Node;
 use serde::{Deserialize, Serialize};
-use store::{Read, StoreError};
 use store::rocks::{Limits, Rocks};
+use store::{Read, StoreError};
 
 use crate::{data_folder, database};
 
