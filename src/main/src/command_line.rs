@@ -29,6 +29,11 @@ pub enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+    /// Look after the accounts; a running server is asked, the data of a stopped one are opened
+    User {
+        #[command(subcommand)]
+        command: UserCommand,
+    },
     /// Look after the database
     Db {
         #[command(subcommand)]
@@ -36,6 +41,46 @@ pub enum Command {
     },
     /// Print the version
     Version,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum UserCommand {
+    /// Make an account; its password is asked for, or read as a line from standard input
+    Create {
+        /// alice, or @alice:example.org
+        name: String,
+        /// May use the administration API
+        #[arg(long)]
+        admin: bool,
+        /// Shown to others [default: the name]
+        #[arg(long, value_name = "TEXT")]
+        display_name: Option<String>,
+        /// Nobody can log in by password
+        #[arg(long)]
+        no_password: bool,
+    },
+    /// Give an account another password, and log its devices out
+    ResetPassword {
+        /// alice, or @alice:example.org
+        name: String,
+        /// Leave its devices logged in
+        #[arg(long)]
+        keep_devices: bool,
+    },
+    /// Print a line for each account: user id, when it was made (seconds since 1970), what is special
+    List {
+        /// Also those that were closed
+        #[arg(long)]
+        deactivated: bool,
+    },
+    /// Close an account for good; its name stays taken
+    Deactivate {
+        /// alice, or @alice:example.org
+        name: String,
+        /// Those who join its rooms later are not shown what it wrote
+        #[arg(long)]
+        erase: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -15,6 +15,7 @@ mod serve;
 mod server;
 mod signals;
 mod supervisor;
+mod user_command;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
     let done = match command_line.command {
         Command::Serve => serve::run(&source).map_err(|error| error.to_string()),
         Command::Config { command } => config_command::run(command, &source),
+        Command::User { command } => user_command::run(command, &source),
         Command::Db { command } => database_command::run(command, &source),
         Command::Version => {
             println!("meyrin {}", env!("CARGO_PKG_VERSION"));

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use api::App;
 use api::server::{
     Routers, Server as Http, ServerControl, ServerError as HttpError, ServerOptions,
 };
@@ -60,16 +61,21 @@ pub fn open_node(config: &Config) -> Result<Arc<Node>, OpenError> {
 
 /// A running server.
 pub struct Server {
-    node: Arc<Node>,
+    app: App,
     control: ServerControl,
     listeners: JoinHandle<()>,
+    upkeep: JoinHandle<()>,
 }
 
 impl Server {
     /// Opens the data and starts to listen.
     pub fn start(config: &Config) -> Result<Self, ServerError> {
         let node = open_node(config)?;
-        let routers = Routers::default();
+        let app = App::new(Arc::clone(&node));
+        let routers = Routers {
+            client: api::client::routes().with_state(app.clone()),
+            ..Routers::default()
+        };
         let http = Http::bind(ServerOptions::from(config), &routers, None)
             .map_err(|error| ServerError::Http { error })?;
         let path = config.admin_socket();
@@ -80,11 +86,14 @@ impl Server {
             })?;
         let control = http.control();
         let listeners = tokio::spawn(http.run(node.shutdown().clone()));
-        tokio::spawn(operator::listener::serve(socket, Arc::clone(&node)));
+        tokio::spawn(operator::listener::serve(socket, app.clone()));
+        let for_upkeep = app.clone();
+        let upkeep = tokio::spawn(async move { for_upkeep.run_upkeep().await });
         Ok(Server {
-            node,
+            app,
             control,
             listeners,
+            upkeep,
         })
     }
 
@@ -95,7 +104,8 @@ impl Server {
         if let Err(error) = self.control.reload_certificates() {
             tracing::error!(%error, "a certificate can't be used; the listener keeps the one it has");
         }
-        self.node.reload(config.clone());
+        self.app.node().reload(config.clone());
+        self.app.reload();
     }
 
     /// Returns when the server can't go on.
@@ -108,10 +118,12 @@ impl Server {
     /// Finishes what was begun: nothing more is accepted, waiting requests are answered, and the others
     /// have `http.drain_timeout`.
     pub async fn stop(&mut self) {
-        self.node.shutdown().cancel();
-        if !self.listeners.is_finished() {
-            // As above.
-            let _ = (&mut self.listeners).await;
+        self.app.node().shutdown().cancel();
+        for task in [&mut self.listeners, &mut self.upkeep] {
+            if !task.is_finished() {
+                // As above.
+                let _ = task.await;
+            }
         }
     }
 }

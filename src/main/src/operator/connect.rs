@@ -3,6 +3,7 @@
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 
+use api::App;
 use config::Config;
 use store::StoreError;
 
@@ -22,6 +23,8 @@ pub enum OperatorError {
     Unreachable { path: String, source: io::Error },
     #[error("there are no data in {0}; start the server once")]
     NoData(String),
+    #[error("cannot start: {0}")]
+    Runtime(io::Error),
     #[error(transparent)]
     Open(#[from] OpenError),
     #[error(transparent)]
@@ -69,7 +72,13 @@ fn ask_stopped(config: &Config, request: Request) -> Result<(), OperatorError> {
     if !config.database_dir().exists() {
         return Err(OperatorError::NoData(config.data_dir.display().to_string()));
     }
-    let node = server::open_node(config)?;
-    execute(request, &node, &mut |text| println!("{text}"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(OperatorError::Runtime)?;
+    let app = App::new(server::open_node(config)?);
+    execute(request, &app, runtime.handle(), &mut |text| {
+        println!("{text}")
+    })?;
     Ok(())
 }

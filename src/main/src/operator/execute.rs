@@ -3,10 +3,13 @@
 use std::fs;
 use std::path::Path;
 
+use api::App;
 use node::Node;
 use store::{Read, StoreError};
+use tokio::runtime::Handle;
 
 use super::Request;
+use super::accounts::{self, AccountsError, New};
 use crate::{backup, database};
 
 /// Why a request was not carried out.
@@ -18,24 +21,56 @@ pub enum ExecuteError {
     Damaged(u64),
     #[error(transparent)]
     Backup(#[from] backup::BackupError),
+    #[error(transparent)]
+    Accounts(#[from] AccountsError),
 }
 
-/// Carries out `request` on `node`; `print` hears what the operator is to read. May take long, so it must not be
-/// called on a thread that serves requests.
+/// Carries out `request`; `print` hears what the operator is to read. May take long, and waits for `runtime`, so it
+/// must not be called on a thread that serves requests.
 pub fn execute(
     request: Request,
-    node: &Node,
+    app: &App,
+    runtime: &Handle,
     print: &mut dyn FnMut(String),
 ) -> Result<(), ExecuteError> {
     match request {
-        Request::DatabaseCheck => check(node, print),
-        Request::DatabaseStats => stats(node, print),
+        Request::UserCreate {
+            name,
+            password,
+            admin,
+            display_name,
+        } => {
+            let new = New {
+                name,
+                password,
+                admin,
+                display_name,
+            };
+            let user_id = runtime.block_on(accounts::create(app, new))?;
+            print(format!("made {user_id}"));
+        }
+        Request::UserResetPassword {
+            name,
+            password,
+            keep_devices,
+        } => {
+            let reset = accounts::reset_password(app, &name, password, keep_devices);
+            runtime.block_on(reset)?;
+            print(format!("{name} has another password"));
+        }
+        Request::UserList { deactivated } => accounts::list(app, deactivated, print)?,
+        Request::UserDeactivate { name, erase } => {
+            runtime.block_on(accounts::deactivate(app, &name, erase))?;
+            print(format!("{name} is deactivated"));
+        }
+        Request::DatabaseCheck => check(app.node(), print)?,
+        Request::DatabaseStats => stats(app.node(), print)?,
         Request::DatabaseBackup { folder } => {
-            backup::write(node, &folder)?;
+            backup::write(app.node(), &folder)?;
             print(format!("the backup is in {}", folder.display()));
-            Ok(())
         }
     }
+    Ok(())
 }
 
 /// Decodes every row. Each problem is a line.

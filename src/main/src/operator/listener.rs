@@ -4,11 +4,11 @@ use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::Arc;
 
-use node::Node;
+use api::App;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::execute::execute;
@@ -32,8 +32,8 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
 }
 
 /// Answers until the server stops.
-pub async fn serve(listener: UnixListener, node: Arc<Node>) {
-    let shutdown = node.shutdown().clone();
+pub async fn serve(listener: UnixListener, app: App) {
+    let shutdown = app.node().shutdown().clone();
     loop {
         let accepted = tokio::select! {
             () = shutdown.cancelled() => return,
@@ -41,9 +41,9 @@ pub async fn serve(listener: UnixListener, node: Arc<Node>) {
         };
         match accepted {
             Ok((stream, _)) => {
-                let node = Arc::clone(&node);
+                let app = app.clone();
                 tokio::spawn(async move {
-                    if let Err(error) = answer(stream, node).await {
+                    if let Err(error) = answer(stream, app).await {
                         tracing::debug!(%error, "the operator went away");
                     }
                 });
@@ -56,7 +56,7 @@ pub async fn serve(listener: UnixListener, node: Arc<Node>) {
     }
 }
 
-async fn answer(stream: UnixStream, node: Arc<Node>) -> io::Result<()> {
+async fn answer(stream: UnixStream, app: App) -> io::Result<()> {
     let (reader, mut writer) = stream.into_split();
     let mut text = String::new();
     BufReader::new(reader)
@@ -74,12 +74,13 @@ async fn answer(stream: UnixStream, node: Arc<Node>) -> io::Result<()> {
             .await;
         }
     };
-    tracing::info!(?request, "the operator asks");
+    tracing::info!(request = request.summary(), "the operator asks");
     let (sender, mut lines) = mpsc::channel(WAITING_LINES);
+    let runtime = Handle::current();
     let work = tokio::task::spawn_blocking(move || {
         // Nobody may be listening any more; the work is finished all the same.
         let mut print = |text| drop(sender.blocking_send(Line::Text(text)));
-        match execute(request, &node, &mut print) {
+        match execute(request, &app, &runtime, &mut print) {
             Ok(()) => Line::Done,
             Err(error) => Line::Failed(error.to_string()),
         }

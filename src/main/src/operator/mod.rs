@@ -4,6 +4,7 @@
 //! of a stopped one are opened directly. Both run the same code, [`execute::execute`].
 //! Through the socket goes one request per connection, as a line of JSON, and back go [`Line`]s.
 
+mod accounts;
 pub mod connect;
 pub mod execute;
 pub mod listener;
@@ -13,9 +14,36 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 /// What is asked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "snake_case")]
 pub enum Request {
+    /// Make an account.
+    UserCreate {
+        /// The localpart, or the whole user id.
+        name: String,
+        /// None: nobody can log in by password.
+        password: Option<String>,
+        admin: bool,
+        display_name: Option<String>,
+    },
+    /// Give an account another password.
+    UserResetPassword {
+        name: String,
+        password: String,
+        /// Its devices stay logged in.
+        keep_devices: bool,
+    },
+    /// List the accounts.
+    UserList {
+        /// Those that were closed as well.
+        deactivated: bool,
+    },
+    /// Close an account for good.
+    UserDeactivate {
+        name: String,
+        /// With the wish that what it wrote is no longer shown to those who join later.
+        erase: bool,
+    },
     /// Walk over the database and prove that it is whole.
     DatabaseCheck,
     /// The sizes of the database.
@@ -25,6 +53,21 @@ pub enum Request {
         /// Absolute; must not be there yet.
         folder: PathBuf,
     },
+}
+
+impl Request {
+    /// What the log says of it: nothing secret.
+    pub fn summary(&self) -> String {
+        match self {
+            Request::UserCreate { name, .. } => format!("user create {name}"),
+            Request::UserResetPassword { name, .. } => format!("user reset-password {name}"),
+            Request::UserList { .. } => "user list".to_owned(),
+            Request::UserDeactivate { name, .. } => format!("user deactivate {name}"),
+            Request::DatabaseCheck => "db check".to_owned(),
+            Request::DatabaseStats => "db stats".to_owned(),
+            Request::DatabaseBackup { folder } => format!("db backup {}", folder.display()),
+        }
+    }
 }
 
 /// A line of the answer. The last is `Done` or `Failed`; without one the server went away.

@@ -1,5 +1,6 @@
 //! What the operator of a server sees of it: processes, signals, logs, folders and the command line.
 
+mod accounts;
 mod data;
 mod lifecycle;
 mod supervised;

@@ -1,7 +1,7 @@
 //! A server under a supervisor that hears its notifications, as systemd would.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixDatagram;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::rc::Rc;
@@ -129,7 +129,26 @@ fn command(arguments: &[&str], folder: &TempDir) -> Command {
 
 /// Runs `meyrin`: whether it succeeded, what it printed, and what it said besides.
 pub fn meyrin(arguments: &[&str], folder: &TempDir) -> (bool, String, String) {
-    let output = command(arguments, folder).output().expect("it runs");
+    meyrin_with_input(arguments, "", folder)
+}
+
+/// Runs `meyrin` with `input` on its standard input.
+pub fn meyrin_with_input(
+    arguments: &[&str],
+    input: &str,
+    folder: &TempDir,
+) -> (bool, String, String) {
+    let mut process = command(arguments, folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    let mut stdin = process.stdin.take().expect("its input");
+    // A command that reads none may have ended already.
+    let _ = stdin.write_all(input.as_bytes());
+    drop(stdin);
+    let output = process.wait_with_output().expect("it ends");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (
         output.status.success(),
