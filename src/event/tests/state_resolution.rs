@@ -35,10 +35,10 @@ struct Theirs {
 }
 
 impl Theirs {
-    fn of(event: &AuthEvent) -> Arc<Theirs> {
+    fn read(event: &AuthEvent) -> Theirs {
         let pdu = event.pdu();
         let id = |id: &str| OwnedEventId::try_from(id).unwrap();
-        Arc::new(Theirs {
+        Theirs {
             event_id: id(pdu.event_id()),
             room_id: pdu.has_room_id().then(|| pdu.room_id().try_into().unwrap()),
             sender: pdu.sender().try_into().unwrap(),
@@ -49,7 +49,7 @@ impl Theirs {
             prev_events: pdu.prev_events().map(id).collect(),
             auth_events: pdu.auth_events().map(id).collect(),
             rejected: event.is_rejected(),
-        })
+        }
     }
 }
 
@@ -118,7 +118,7 @@ struct Oracle {
 impl Oracle {
     fn follow(&mut self, graph: &Graph) {
         for event in &graph.events[self.events.len()..] {
-            let theirs = Theirs::of(event);
+            let theirs = Arc::new(Theirs::read(event));
             self.by_id.insert(theirs.event_id.clone(), theirs.clone());
             self.events.push(theirs);
         }
@@ -188,7 +188,7 @@ impl Oracle {
         let rules = their_rules(graph.rules).authorization;
         ruma_state_res::check_state_dependent_auth_rules(
             &rules,
-            Theirs::of(event),
+            Theirs::read(event),
             |event_type, key| {
                 let number = state.get(&(event_type.to_string().into(), key.into()))?;
                 Some(self.events[*number].clone())
@@ -259,6 +259,9 @@ fn agrees(version: RoomVersion, actions: &[Action]) {
 }
 
 proptest! {
+    // A failing case is printed; no files are kept beside the tests.
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn random_forks_resolve_as_in_the_other_implementation(
         version in 2..=12usize,
