@@ -11,6 +11,8 @@ use event::auth::{self, AuthEvent};
 use event::state_res::{self, StateMap};
 use event::{RoomRules, RoomVersion};
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
 use room::graph::{Action, Graph, State};
 use ruma_common::room_version_rules::RoomVersionRules;
 use ruma_common::{
@@ -305,6 +307,29 @@ proptest! {
     }
 
     #[test]
+    fn the_auth_difference_follows_from_the_conflict_and_the_agreed_chain(
+        version in 2..=12usize,
+        actions in prop::collection::vec(any_action(), 1..40),
+    ) {
+        let mut graph = Graph::new(RoomVersion::ALL[version - 1]);
+        for action in &actions {
+            graph.act(action);
+        }
+        let states: Vec<&StateMap<usize>> = graph.states.iter().rev().take(3).collect();
+        let (agreed, conflicted) = state_res::split(graph.rules, &states);
+        let whole: Vec<Vec<usize>> = states.iter().map(|state| state.values().copied().collect()).collect();
+        let of_conflict: Vec<Vec<usize>> = whole
+            .iter()
+            .map(|state| state.iter().copied().filter(|id| conflicted.contains(id)).collect())
+            .collect();
+        let agreed_chain = state_res::auth_chain(agreed.values().copied(), &graph).unwrap();
+        let difference = state_res::auth_difference_of_conflict(
+            &of_conflict, |id| Ok(agreed_chain.contains(&id)), &graph,
+        );
+        prop_assert_eq!(difference.unwrap(), state_res::auth_difference(&whole, &graph).unwrap());
+    }
+
+    #[test]
     fn the_subgraph_is_what_lies_between_conflicted_events(
         actions in prop::collection::vec(any_action(), 1..40),
         chosen in prop::collection::btree_set(0..40usize, 0..6),
@@ -322,4 +347,33 @@ proptest! {
         expected.sort_unstable();
         prop_assert_eq!(state_res::conflicted_subgraph(&set, &graph).unwrap(), expected);
     }
+}
+
+/// Guards the tests above against graphs that have nothing to resolve.
+#[test]
+fn random_graphs_fork_and_conflict() {
+    let mut runner = TestRunner::deterministic();
+    let (mut merges, mut conflicts, mut losses) = (0, 0, 0);
+    for version in RoomVersion::ALL {
+        for _ in 0..10 {
+            let strategy = prop::collection::vec(any_action(), 40);
+            let actions = strategy.new_tree(&mut runner).unwrap().current();
+            let mut graph = Graph::new(version);
+            for action in &actions {
+                let prev = graph.prev(action);
+                let states: Vec<&StateMap<usize>> =
+                    prev.iter().map(|number| &graph.states[*number]).collect();
+                let (_, conflicted) = state_res::split(graph.rules, &states);
+                let resolved = graph.resolve(&states);
+                merges += usize::from(prev.len() > 1);
+                conflicts += usize::from(!conflicted.is_empty());
+                losses += usize::from(states.iter().all(|state| **state != resolved));
+                graph.act(action);
+            }
+        }
+    }
+    assert!(
+        merges > 2000 && conflicts > 1000 && losses > 200,
+        "{merges} {conflicts} {losses}"
+    );
 }

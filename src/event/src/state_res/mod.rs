@@ -23,7 +23,9 @@ use std::fmt;
 use std::hash::Hash;
 use std::sync::Arc;
 
-pub use auth_chain::{auth_chain, auth_difference, conflicted_subgraph};
+pub use auth_chain::{
+    auth_chain, auth_difference, auth_difference_of_conflict, conflicted_subgraph,
+};
 
 use crate::auth::AuthEvent;
 use crate::room_version::{RoomRules, StateResolution};
