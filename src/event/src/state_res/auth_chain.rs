@@ -5,9 +5,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{EventSource, ResolutionError, Resolved};
+use super::{AuthEventIds, EventSource, ResolutionError, Resolved};
 
-fn auth_events<S: EventSource>(source: &S, id: S::Id) -> Resolved<std::sync::Arc<[S::Id]>, S> {
+fn auth_events<S: EventSource>(source: &S, id: S::Id) -> Resolved<AuthEventIds<S::Id>, S> {
     source
         .auth_events(id)
         .map_err(ResolutionError::Source)?
