@@ -7,6 +7,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::json;
+
 /// A room version this server knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RoomVersion {
@@ -61,6 +63,17 @@ impl RoomVersion {
             RoomVersion::V10 => "10",
             RoomVersion::V11 => "11",
             RoomVersion::V12 => "12",
+        }
+    }
+
+    /// The version that the content of an `m.room.create` event names; "1" where it names none.
+    pub fn of_create(content: &str) -> Result<RoomVersion, UnknownRoomVersion> {
+        match json::member(content, "room_version") {
+            None => Ok(RoomVersion::V1),
+            Some(value) => match json::string(value) {
+                Some(version) => version.parse(),
+                None => Err(UnknownRoomVersion(value.to_owned())),
+            },
         }
     }
 
@@ -373,5 +386,16 @@ mod tests {
         }
         assert!("13".parse::<RoomVersion>().is_err());
         assert!("01".parse::<RoomVersion>().is_err());
+    }
+
+    #[test]
+    fn a_create_event_without_a_version_is_of_version_1() {
+        assert_eq!(RoomVersion::of_create("{}"), Ok(RoomVersion::V1));
+        assert_eq!(
+            RoomVersion::of_create(r#"{"room_version":"12"}"#),
+            Ok(RoomVersion::V12)
+        );
+        assert!(RoomVersion::of_create(r#"{"room_version":12}"#).is_err());
+        assert!(RoomVersion::of_create(r#"{"room_version":"x"}"#).is_err());
     }
 }

@@ -1,7 +1,5 @@
 //! A state event together with what the authorisation rules read in it, parsed once.
 
-use std::borrow::Cow;
-
 use super::create::Creators;
 use super::power_levels::PowerLevelsContent;
 use crate::json;
@@ -71,6 +69,9 @@ pub enum JoinRule {
 }
 
 impl JoinRule {
+    /// What holds where nothing is said. The specification leaves it open; this is what rooms have always lived by.
+    pub const DEFAULT: JoinRule = JoinRule::Invite;
+
     pub fn parse(text: &str) -> Self {
         match text {
             "public" => JoinRule::Public,
@@ -155,8 +156,10 @@ impl Facts {
                 Facts::Member(Membership::of_content(pdu.content()).unwrap_or(Membership::Other))
             }
             "m.room.join_rules" => {
-                let rule: Option<Cow<'_, str>> = pdu.content_str("join_rule");
-                Facts::JoinRules(rule.map_or(JoinRule::Other, |rule| JoinRule::parse(&rule)))
+                let rule = json::member(pdu.content(), "join_rule");
+                Facts::JoinRules(rule.map_or(JoinRule::DEFAULT, |rule| {
+                    json::string(rule).map_or(JoinRule::Other, |rule| JoinRule::parse(&rule))
+                }))
             }
             "m.room.power_levels" => Facts::PowerLevels(
                 PowerLevelsContent::parse(rules, pdu.content())

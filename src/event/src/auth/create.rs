@@ -72,11 +72,8 @@ pub(super) fn check(rules: &RoomRules, pdu: &Pdu) -> Result<(), AuthError> {
         RoomIdFormat::CreateHash if pdu.has_room_id() => return reject(Rule::CreateHasRoomId),
         _ => {}
     }
-    if let Some(version) = json::member(pdu.content(), "room_version") {
-        let known = json::string(version).is_some_and(|text| text.parse::<RoomVersion>().is_ok());
-        if !known {
-            return reject(Rule::CreateRoomVersion);
-        }
+    if RoomVersion::of_create(pdu.content()).is_err() {
+        return reject(Rule::CreateRoomVersion);
     }
     if !rules.auth.creator_is_sender && json::member(pdu.content(), "creator").is_none() {
         return reject(Rule::CreateNoCreator);

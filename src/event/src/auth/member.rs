@@ -25,10 +25,10 @@ pub(super) fn check<S: StateLookup + ?Sized>(context: &Context<'_, S>) -> Result
     }
 }
 
-/// A room without join rules is joined by invitation.
+/// The room's join rule, as far as the room version knows it.
 fn join_rule<S: StateLookup + ?Sized>(context: &Context<'_, S>) -> JoinRule {
     let event = context.state.get("m.room.join_rules", "");
-    let rule = event.map_or(JoinRule::Invite, |event| {
+    let rule = event.map_or(JoinRule::DEFAULT, |event| {
         event.join_rule().unwrap_or(JoinRule::Other)
     });
     let auth = &context.rules.auth;

@@ -5,9 +5,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{EventSource, ResolutionError, Resolved};
+use super::{AuthEventIds, EventSource, ResolutionError, Resolved};
 
-fn auth_events<S: EventSource>(source: &S, id: S::Id) -> Resolved<std::sync::Arc<[S::Id]>, S> {
+fn auth_events<S: EventSource>(source: &S, id: S::Id) -> Resolved<AuthEventIds<S::Id>, S> {
     source
         .auth_events(id)
         .map_err(ResolutionError::Source)?
@@ -54,6 +54,24 @@ pub fn auth_difference<S: EventSource>(
         .map(|(id, _)| id)
         .collect();
     difference.sort_unstable();
+    Ok(difference)
+}
+
+/// The same auth difference from the conflict alone: `conflicted` has for each state its events in conflict, and
+/// `in_agreed_chain` tells whether an event is in the auth chain of, or is, an event on which the states agree. What is,
+/// is in the chain of every state, so only the chains of the conflict are walked.
+pub fn auth_difference_of_conflict<S: EventSource>(
+    conflicted: &[Vec<S::Id>],
+    in_agreed_chain: impl Fn(S::Id) -> Result<bool, S::Error>,
+    source: &S,
+) -> Resolved<Vec<S::Id>, S> {
+    let candidates = auth_difference(conflicted, source)?;
+    let mut difference = Vec::with_capacity(candidates.len());
+    for id in candidates {
+        if !in_agreed_chain(id).map_err(ResolutionError::Source)? {
+            difference.push(id);
+        }
+    }
     Ok(difference)
 }
 

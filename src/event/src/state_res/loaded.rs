@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{EventSource, ResolutionError, Resolved};
+use super::{AuthEventIds, EventSource, ResolutionError, Resolved};
 use crate::auth::AuthEvent;
 
 /// An event and what it names in `auth_events`.
 pub(super) struct Entry<Id> {
     pub event: Arc<AuthEvent>,
-    pub auth_events: Arc<[Id]>,
+    pub auth_events: AuthEventIds<Id>,
 }
 
 impl<Id> Clone for Entry<Id> {

@@ -23,7 +23,9 @@ use std::fmt;
 use std::hash::Hash;
 use std::sync::Arc;
 
-pub use auth_chain::{auth_chain, auth_difference, conflicted_subgraph};
+pub use auth_chain::{
+    auth_chain, auth_difference, auth_difference_of_conflict, conflicted_subgraph,
+};
 
 use crate::auth::AuthEvent;
 use crate::room_version::{RoomRules, StateResolution};
@@ -33,6 +35,12 @@ pub type StateKey = (Box<str>, Box<str>);
 
 /// A room's state: which event is current for each type and state key.
 pub type StateMap<Id> = BTreeMap<StateKey, Id>;
+
+/// The events that an event names in `auth_events`, shared.
+pub type AuthEventIds<Id> = Arc<[Id]>;
+
+/// Looks up the event for a type and state key on which the states agree; `None` for the others.
+pub type Unconflicted<'a, Id> = dyn Fn(&str, &str) -> Option<Id> + 'a;
 
 /// Where the events of one room are read.
 pub trait EventSource {
@@ -45,7 +53,7 @@ pub trait EventSource {
     fn event(&self, id: Self::Id) -> Result<Option<Arc<AuthEvent>>, Self::Error>;
 
     /// The events named by its `auth_events`; `None` if this server does not have the event.
-    fn auth_events(&self, id: Self::Id) -> Result<Option<Arc<[Self::Id]>>, Self::Error>;
+    fn auth_events(&self, id: Self::Id) -> Result<Option<AuthEventIds<Self::Id>>, Self::Error>;
 
     /// The room's create event, which events of room version 12 do not name in `auth_events`.
     fn create(&self) -> Result<Option<Arc<AuthEvent>>, Self::Error>;
@@ -82,8 +90,7 @@ pub struct Conflict<'a, Id> {
     pub conflicted: &'a [Id],
     /// The auth difference (see [`auth_difference`]). Not used by room version 1.
     pub auth_difference: &'a [Id],
-    /// The event for a type and state key on which the states agree; `None` for the others.
-    pub unconflicted: &'a dyn Fn(&str, &str) -> Option<Id>,
+    pub unconflicted: &'a Unconflicted<'a, Id>,
 }
 
 /// Resolves a conflict. The resolved state is what the states agree on, and the entries answered here; a key in

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use super::loaded::{Entry, Loaded};
 use super::{
-    Conflict, EventSource, ResolutionError, Resolved, StateMap, auth_chain, mainline, power_order,
+    Conflict, EventSource, ResolutionError, Resolved, StateMap, Unconflicted, auth_chain, mainline,
+    power_order,
 };
 use crate::auth::{self, AuthEvent, Membership, StateLookup};
 use crate::room_version::{RoomIdFormat, RoomRules, StateResolution};
@@ -103,7 +104,7 @@ struct PartialState<'a, Id> {
     rules: &'a RoomRules,
     create: Option<Arc<AuthEvent>>,
     resolved: StateMap<Id>,
-    unconflicted: Option<&'a dyn Fn(&str, &str) -> Option<Id>>,
+    unconflicted: Option<&'a Unconflicted<'a, Id>>,
 }
 
 impl<Id: Copy + Ord> PartialState<'_, Id> {
