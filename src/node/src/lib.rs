@@ -18,6 +18,7 @@ mod notifier;
 mod own_memberships;
 mod pool;
 mod presence;
+pub mod room;
 mod sync_poll;
 mod user_rooms;
 
@@ -186,7 +187,7 @@ impl Node {
     }
 
     /// Writes a change, releases `guard`, waits until the change is durable and visible, and wakes
-    /// whom it concerns. An empty change only releases the lock.
+    /// whom it concerns. An empty change waits until what it was judged by is durable.
     ///
     /// # Errors
     /// [`NodeError::Store`] if it was not written; nothing has changed then.
@@ -197,8 +198,9 @@ impl Node {
         touched: Touched,
     ) -> Result<Position, NodeError> {
         if txn.is_empty() {
-            drop(guard);
-            return Ok(self.store.view().position());
+            let position = txn.position();
+            drop((guard, txn));
+            return self.durable(Ticket { position }, Touched::nobody()).await;
         }
         let ticket = self.write(txn.into_batch(), &touched)?;
         drop(guard);

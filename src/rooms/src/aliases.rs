@@ -47,6 +47,15 @@ pub fn remove(txn: &mut Txn, alias: &str) -> Result<()> {
     Ok(())
 }
 
+/// Makes an alias that exists lead to another room. The caller holds the lock of the room it leads to.
+pub fn lead_to(txn: &mut Txn, alias: &str, room: RoomSn) -> Result<()> {
+    if let Some(entry) = get(txn, alias)? {
+        remove(txn, alias)?;
+        add(txn, alias, Alias { room, ..entry })?;
+    }
+    Ok(())
+}
+
 /// The local aliases of a room, sorted.
 pub fn of_room(from: &impl Read, room: RoomSn) -> Result<Vec<String>> {
     let mut found = Vec::new();

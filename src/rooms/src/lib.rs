@@ -29,6 +29,7 @@ mod schema;
 pub mod send;
 pub mod state;
 mod types;
+pub mod upgrade;
 pub mod visibility;
 
 pub use append::{Context, Effects, NewEvent, RoomWriter};

@@ -1,0 +1,84 @@
+//! One change to one room.
+
+use names::{RoomSn, UserSn};
+use rooms::membership::MemberProfile;
+use rooms::{Effects, RoomWriter};
+use store::{Read, Txn};
+use users::profile;
+
+use crate::{Lock, MembershipChange, Node, NodeError, Touched};
+
+impl Node {
+    /// Changes a room that exists: everything that `work` appends and writes is one commit. If it fails,
+    /// nothing has changed.
+    ///
+    /// # Errors
+    /// Those of `work`; [`rooms::Error::UnknownRoom`]; and if the change can't be committed.
+    pub async fn change_room<T, E>(
+        &self,
+        room: RoomSn,
+        work: impl FnOnce(&mut RoomWriter<'_>) -> Result<T, E>,
+    ) -> Result<T, E>
+    where
+        E: From<rooms::Error> + From<NodeError>,
+    {
+        let guard = self.lock(Lock::Room(room)).await;
+        let mut txn = self.begin();
+        let (done, touched) = self.write_room(&mut txn, room, work)?;
+        self.load_audience(&touched)?;
+        self.commit(guard, txn, touched).await?;
+        Ok(done)
+    }
+
+    /// Fills `txn` with a change to a room, whose lock the caller holds.
+    pub(crate) fn write_room<T, E>(
+        &self,
+        txn: &mut Txn,
+        room: RoomSn,
+        work: impl FnOnce(&mut RoomWriter<'_>) -> Result<T, E>,
+    ) -> Result<(T, Touched), E>
+    where
+        E: From<rooms::Error>,
+    {
+        let mut writer = RoomWriter::open(txn, self.room_context(), room)?;
+        let done = work(&mut writer)?;
+        Ok((done, touched(room, &writer.finish())))
+    }
+
+    /// Has the sets of members in memory before the commit, so that it wakes nobody in vain.
+    pub(crate) fn load_audience(&self, touched: &Touched) -> Result<(), NodeError> {
+        for room in &touched.rooms {
+            if !self.audience().has_set(*room) {
+                self.audience().with(|| self.store().head(), *room, |_| ())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whom a change to a room concerns.
+pub(crate) fn touched(room: RoomSn, effects: &Effects) -> Touched {
+    if effects.appended.is_empty() {
+        return Touched::nobody();
+    }
+    let changes = effects.memberships.iter();
+    Touched {
+        rooms: vec![room],
+        users: Vec::new(),
+        memberships: changes
+            .map(|&(user, joined)| MembershipChange { room, user, joined })
+            .collect(),
+    }
+}
+
+/// How a user is shown in member events.
+///
+/// # Errors
+/// If the profile can't be read.
+pub fn member_profile(from: &impl Read, user: UserSn) -> Result<MemberProfile, users::Error> {
+    let shown = profile::shown(from, user)?;
+    Ok(MemberProfile {
+        displayname: shown.displayname,
+        avatar_url: shown.avatar_url,
+    })
+}

@@ -1,0 +1,193 @@
+//! Making a room: numbers for the names, the locks, one commit for the whole of it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use event::{Pdu, RoomVersion};
+use names::{RoomSn, UserSn};
+use rooms::aliases;
+use rooms::create::{self, InitialState, NewRoom, Preset};
+use rooms::membership::MemberProfile;
+use rooms::{Error, RoomWriter, Sender, event_log};
+use serde_json::{Map, Value};
+use store::Txn;
+
+use crate::room::change::touched;
+use crate::room::member_profile;
+use crate::{Guard, Lane, Lock, Node, NodeError, Touched};
+
+/// A room to be made.
+#[derive(Clone, Debug)]
+pub struct CreateRoom {
+    /// Who makes it.
+    pub creator: UserSn,
+    /// The creator's id.
+    pub creator_id: Arc<str>,
+    /// The room version.
+    pub version: RoomVersion,
+    /// `creation_content`.
+    pub creation_content: Map<String, Value>,
+    /// The preset, chosen or implied.
+    pub preset: Preset,
+    /// `name`.
+    pub name: Option<String>,
+    /// `topic`.
+    pub topic: Option<String>,
+    /// The whole alias made from `room_alias_name`.
+    pub alias: Option<String>,
+    /// Whether the room is put into the directory.
+    pub published: bool,
+    /// Who is invited, each once.
+    pub invite: Vec<(UserSn, String)>,
+    /// `is_direct`.
+    pub is_direct: bool,
+    /// `initial_state`.
+    pub initial_state: Vec<InitialState>,
+    /// `power_level_content_override`.
+    pub power_level_override: Map<String, Value>,
+}
+
+/// A room with a number and a create event, of which nothing is written yet.
+pub(crate) struct Begun {
+    pub(crate) room: RoomSn,
+    pub(crate) create: Pdu,
+    /// What the room id was made from, where it is not a hash.
+    pub(crate) random: [u8; 18],
+    /// The create event's time, in milliseconds since 1970.
+    pub(crate) created_ms: u64,
+}
+
+/// How often a create event is dated one millisecond later because the room of the first exists.
+const MOST_TRIES: u64 = 100;
+
+impl CreateRoom {
+    fn parts(&self, profile: MemberProfile) -> NewRoom<'_> {
+        let invite = self.invite.iter();
+        NewRoom {
+            creator: Sender {
+                user: self.creator,
+                user_id: &self.creator_id,
+            },
+            profile,
+            preset: self.preset,
+            name: self.name.as_deref(),
+            topic: self.topic.as_deref(),
+            alias: self.alias.as_deref(),
+            published: self.published,
+            invite: invite
+                .map(|(user, user_id)| Sender {
+                    user: *user,
+                    user_id,
+                })
+                .collect(),
+            is_direct: self.is_direct,
+            initial_state: self.initial_state.clone(),
+            power_level_override: self.power_level_override.clone(),
+        }
+    }
+}
+
+impl Node {
+    /// Makes a room and returns its id.
+    ///
+    /// # Errors
+    /// [`Error::AliasTaken`], and whatever one of the room's events is refused for; nothing was made then.
+    pub async fn create_room(self: &Arc<Self>, request: CreateRoom) -> Result<String, NodeError> {
+        let alias_guard = match &request.alias {
+            Some(alias) => {
+                let guard = self.lock(Lock::Alias(alias.clone())).await;
+                if aliases::get(&self.store().head(), alias)?.is_some() {
+                    return Err(Error::AliasTaken(alias.clone()).into());
+                }
+                Some(guard)
+            }
+            None => None,
+        };
+        let (room_guard, begun) = self.begin_room(&request).await?;
+        let (room, room_id) = (begun.room, begun.create.room_id().to_owned());
+        let creator = request.creator;
+        let predecessor = predecessor(begun.create.content());
+        let node = Arc::clone(self);
+        let (txn, touched) = self
+            .run(Lane::Interactive, move || node.build_room(&request, &begun))
+            .await??;
+        self.load_audience(&touched)?;
+        self.commit((alias_guard, room_guard), txn, touched).await?;
+        if let Some(old_room) = predecessor {
+            self.carry_over(creator, &old_room, room).await?;
+        }
+        Ok(room_id)
+    }
+
+    /// Makes the create event of a room that is not there yet, and locks the room.
+    ///
+    /// Where the room id is the hash of the create event, the same user asking for the same room twice
+    /// in one millisecond would be given one room; the second is dated later.
+    pub(crate) async fn begin_room(
+        &self,
+        request: &CreateRoom,
+    ) -> Result<(Guard, Begun), NodeError> {
+        let now_ms = self.now_ms();
+        for later_ms in 0..MOST_TRIES {
+            let (random, created_ms) = (self.random(), now_ms + later_ms);
+            let create = self.create_event(request, random, created_ms)?;
+            let room = self.names().room(self.store(), create.room_id())?;
+            let guard = self.lock(Lock::Room(room)).await;
+            if event_log::head(&self.store().head(), room)?.is_none() {
+                let begun = Begun {
+                    room,
+                    create,
+                    random,
+                    created_ms,
+                };
+                return Ok((guard, begun));
+            }
+        }
+        Err(NodeError::Overloaded)
+    }
+
+    pub(crate) fn create_event(
+        &self,
+        request: &CreateRoom,
+        random: [u8; 18],
+        now_ms: u64,
+    ) -> Result<Pdu, NodeError> {
+        let parts = request.parts(MemberProfile::default());
+        let content = request.creation_content.clone();
+        let (version, key) = (request.version, self.signing_key());
+        Ok(create::create_event(
+            version, key, &parts, content, random, now_ms,
+        )?)
+    }
+
+    fn build_room(
+        &self,
+        request: &CreateRoom,
+        begun: &Begun,
+    ) -> Result<(Txn, Touched), NodeError> {
+        let mut txn = self.begin();
+        let mut profiles: HashMap<UserSn, MemberProfile> = HashMap::new();
+        for (user, _) in &request.invite {
+            profiles.insert(*user, member_profile(&txn, *user)?);
+        }
+        let parts = request.parts(member_profile(&txn, request.creator)?);
+        let (rules, context) = (request.version.rules(), self.room_context());
+        let (room, creator) = (begun.room, request.creator);
+        let mut writer =
+            RoomWriter::begin(&mut txn, context, rules, room, creator, &begun.create)?;
+        create::build(&mut writer, &parts)?;
+        create::invite_all(&mut writer, &parts, |user| {
+            Ok(profiles.get(&user).cloned().unwrap_or_default())
+        })?;
+        let touched = touched(room, &writer.finish());
+        Ok((txn, touched))
+    }
+}
+
+/// The room that a create event says it replaces.
+pub(crate) fn predecessor(create_content: &str) -> Option<String> {
+    let predecessor = event::json::member(create_content, "predecessor")
+        .filter(|it| event::json::is_object(it))?;
+    let room_id = event::json::member(predecessor, "room_id").and_then(event::json::string)?;
+    Some(room_id.into_owned())
+}
