@@ -24,6 +24,7 @@ impl From<NodeError> for ApiError {
     fn from(error: NodeError) -> Self {
         match error {
             NodeError::Store(error) => error.into(),
+            NodeError::Rooms(error) => error.into(),
             NodeError::Users(error) => error.into(),
             NodeError::Overloaded | NodeError::Stopped => {
                 ApiError::new(ErrCode::Unknown, error.to_string())

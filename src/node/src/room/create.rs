@@ -184,8 +184,16 @@ impl Node {
     }
 }
 
-/// The room that a create event says it replaces.
-pub(crate) fn predecessor(create_content: &str) -> Option<String> {
+/// The room that a room replaces, by its create event.
+///
+/// # Errors
+/// If the room can't be read.
+pub fn predecessor_of(writer: &RoomWriter<'_>) -> rooms::Result<Option<String>> {
+    let create = writer.state_event("m.room.create", "")?;
+    Ok(create.and_then(|create| predecessor(create.pdu().content())))
+}
+
+fn predecessor(create_content: &str) -> Option<String> {
     let predecessor = event::json::member(create_content, "predecessor")
         .filter(|it| event::json::is_object(it))?;
     let room_id = event::json::member(predecessor, "room_id").and_then(event::json::string)?;

@@ -11,6 +11,6 @@ mod guests;
 mod upgrade;
 
 pub use change::member_profile;
-pub use create::CreateRoom;
+pub use create::{CreateRoom, predecessor_of};
 pub use guests::expel_guests;
 pub use upgrade::UpgradeRoom;

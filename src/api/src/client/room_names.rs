@@ -1,0 +1,81 @@
+//! Rooms and users as requests name them, turned into numbers.
+
+use event::identifier;
+use names::{RoomSn, UserSn};
+use rooms::{Sender, aliases};
+
+use crate::app::App;
+use crate::auth::Identity;
+use crate::error::ApiError;
+
+/// The room of an id; `M_FORBIDDEN` if the server never heard of it, as for any room one is not in.
+pub fn room(app: &App, room_id: &str) -> Result<RoomSn, ApiError> {
+    find_room(app, room_id)?.ok_or_else(|| rooms::Error::UnknownRoom.into())
+}
+
+/// The room of an id, if the server ever heard of it.
+pub fn find_room(app: &App, room_id: &str) -> Result<Option<RoomSn>, ApiError> {
+    // Ids of rooms being made are written before they are published.
+    Ok(app
+        .node()
+        .names()
+        .known_room(&app.node().store().head(), room_id)?)
+}
+
+/// The room of an id or alias, and its id.
+///
+/// # Errors
+/// `M_INVALID_PARAM` if it is neither, `M_NOT_FOUND` if there is no such room or alias here.
+pub fn room_or_alias(app: &App, id_or_alias: &str) -> Result<(RoomSn, String), ApiError> {
+    let view = app.node().store().head();
+    if id_or_alias.starts_with('!') {
+        let room = find_room(app, id_or_alias)?
+            .ok_or_else(|| ApiError::not_found("There is no such room"))?;
+        return Ok((room, id_or_alias.to_owned()));
+    }
+    check_alias(id_or_alias)?;
+    let alias = aliases::get(&view, id_or_alias)?
+        .ok_or_else(|| ApiError::not_found(format!("There is no alias {id_or_alias}")))?;
+    Ok((alias.room, names::room_id(&view, alias.room)?))
+}
+
+/// Refuses what is no room alias: <https://spec.matrix.org/v1.19/appendices/#room-aliases>.
+pub fn check_alias(alias: &str) -> Result<(), ApiError> {
+    let good = alias.len() <= identifier::MAX_BYTES
+        && alias
+            .strip_prefix('#')
+            .and_then(|rest| rest.split_once(':'))
+            .is_some_and(|(localpart, server)| {
+                !localpart.is_empty()
+                    && !localpart.contains('\0')
+                    && identifier::is_server_name(server)
+            });
+    if good {
+        Ok(())
+    } else {
+        Err(ApiError::invalid_param("This is no room alias"))
+    }
+}
+
+/// The number of a user id that a change names; a new one for an id that was never seen.
+///
+/// # Errors
+/// `M_INVALID_PARAM` if it is no user id.
+pub fn user(app: &App, user_id: &str) -> Result<UserSn, ApiError> {
+    if !identifier::is_user_id(user_id) {
+        return Err(ApiError::invalid_param(format!(
+            "{user_id:?} is not a user id"
+        )));
+    }
+    let node = app.node();
+    Ok(node.names().user(node.store(), user_id)?)
+}
+
+/// A session's user as the core of rooms wants it.
+pub fn sender(who: &Identity) -> Sender<'_> {
+    Sender {
+        user: who.user,
+        user_id: &who.user_id,
+    }
+}
+
