@@ -3,10 +3,12 @@
 pub mod account;
 pub mod account_data;
 pub mod admin;
+pub mod aliases;
 pub mod create_room;
 pub mod cross_signing;
 pub mod dehydrated_device;
 pub mod devices;
+pub mod directory;
 pub mod filters;
 pub mod join;
 pub mod keys;
@@ -27,6 +29,7 @@ pub mod state;
 pub mod sync;
 pub mod third_party;
 pub mod to_device;
+pub mod upgrade;
 pub mod user_directory;
 pub mod versions;
 pub mod voip;
@@ -42,10 +45,12 @@ pub fn routes() -> Router<App> {
         .merge(account::routes())
         .merge(account_data::routes())
         .merge(admin::routes())
+        .merge(aliases::routes())
         .merge(create_room::routes())
         .merge(cross_signing::routes())
         .merge(dehydrated_device::routes())
         .merge(devices::routes())
+        .merge(directory::routes())
         .merge(filters::routes())
         .merge(join::routes())
         .merge(keys::routes())
@@ -64,6 +69,7 @@ pub fn routes() -> Router<App> {
         .merge(sync::routes())
         .merge(third_party::routes())
         .merge(to_device::routes())
+        .merge(upgrade::routes())
         .merge(user_directory::routes())
         .merge(versions::routes())
         .merge(voip::routes())
