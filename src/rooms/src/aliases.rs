@@ -1,13 +1,13 @@
-//! Local aliases of rooms, and the public directory.
+//! Local aliases of rooms.
 
 use event::json;
 use names::{RoomSn, UserSn};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use store::{Direction, Read, Record, Txn};
 
-use crate::append::RoomWriter;
-use crate::schema::{ALIASES, DIRECTORY, ROOM_ALIASES};
-use crate::{Error, Result};
+use crate::schema::{ALIASES, ROOM_ALIASES};
+use crate::{Error, NewEvent, Result, RoomWriter, Sender};
 
 /// Where an alias points.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,34 +56,48 @@ pub fn lead_to(txn: &mut Txn, alias: &str, room: RoomSn) -> Result<()> {
     Ok(())
 }
 
+/// Takes an alias that was removed out of `m.room.canonical_alias`, if the user may do that: "Servers which
+/// choose to update the canonical alias event are recommended to [...] delete the alias and return a
+/// successful response even if the user does not have permission".
+///
+/// # Errors
+/// If the store fails.
+pub fn retract(writer: &mut RoomWriter<'_>, by: Sender<'_>, alias: &str) -> Result<()> {
+    const CANONICAL: &str = "m.room.canonical_alias";
+    let Some(event) = writer.state_event(CANONICAL, "")? else {
+        return Ok(());
+    };
+    let Ok(mut content) = serde_json::from_str::<Map<String, Value>>(event.pdu().content()) else {
+        return Ok(());
+    };
+    let mut changed = false;
+    if content.get("alias").is_some_and(|named| named == alias) {
+        content.remove("alias");
+        changed = true;
+    }
+    if let Some(others) = content.get_mut("alt_aliases").and_then(Value::as_array_mut) {
+        let before = others.len();
+        others.retain(|other| other != alias);
+        changed |= others.len() != before;
+        if others.is_empty() {
+            content.remove("alt_aliases");
+        }
+    }
+    if !changed {
+        return Ok(());
+    }
+    let content = Value::Object(content).to_string();
+    match writer.append(&NewEvent::state(by, CANONICAL, "", &content)) {
+        Ok(_) | Err(Error::NotAllowed(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 /// The local aliases of a room, sorted.
 pub fn of_room(from: &impl Read, room: RoomSn) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for row in ROOM_ALIASES.scan(from, &(room,), Direction::Forward) {
         found.push(row?.0.1);
-    }
-    Ok(found)
-}
-
-/// Puts a room into the public directory or takes it out.
-pub fn set_published(txn: &mut Txn, room: RoomSn, published: bool) {
-    if published {
-        DIRECTORY.put(txn, &room, &());
-    } else {
-        DIRECTORY.delete(txn, &room);
-    }
-}
-
-/// Whether a room is in the public directory.
-pub fn is_published(from: &impl Read, room: RoomSn) -> Result<bool> {
-    Ok(DIRECTORY.contains(from, &room)?)
-}
-
-/// All rooms in the public directory.
-pub fn published(from: &impl Read) -> Result<Vec<RoomSn>> {
-    let mut found = Vec::new();
-    for row in DIRECTORY.scan(from, &(), Direction::Forward) {
-        found.push(row?.0);
     }
     Ok(found)
 }

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::aliases::{self, Alias};
 use crate::membership::{MemberProfile, member_content};
-use crate::{Error, NewEvent, Result, RoomWriter, Sender};
+use crate::{Error, NewEvent, Result, RoomWriter, Sender, directory};
 
 /// `preset`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,7 +192,7 @@ pub fn build(writer: &mut RoomWriter<'_>, room: &NewRoom<'_>) -> Result<()> {
     }
     if room.published {
         let number = writer.room();
-        aliases::set_published(writer.txn(), number, true);
+        directory::set_published(writer.txn(), number, true);
     }
     Ok(())
 }

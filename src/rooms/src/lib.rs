@@ -13,11 +13,13 @@
 //!
 //! Deliberately not here: users' own data, /sync, waiting.
 
+pub mod about;
 pub mod aliases;
 pub mod append;
 mod cache;
 pub mod check;
 pub mod create;
+pub mod directory;
 mod error;
 pub mod event_log;
 pub mod members;

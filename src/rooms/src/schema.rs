@@ -63,6 +63,9 @@ pub(crate) const ROOM_ALIASES: Table<(RoomSn, String), ()> =
     Table::derived(Family::Rooms, 12, "room_aliases", "rooms::check");
 /// Rooms in the public directory.
 pub(crate) const DIRECTORY: Table<RoomSn, ()> = Table::source(Family::Rooms, 13, "directory");
+/// Rooms in the directories of application services' networks.
+pub(crate) const NETWORK_DIRECTORY: Table<(String, RoomSn), ()> =
+    Table::source(Family::Rooms, 16, "network_directory");
 /// Read receipts by room, user, kind and thread.
 pub(crate) const RECEIPTS: Table<(RoomSn, UserSn, u8, String), At<Receipt>> =
     Table::source(Family::Rooms, 14, "receipts");
@@ -104,6 +107,7 @@ pub const TABLES: &[TableInfo] = &[
     ALIASES.info(),
     ROOM_ALIASES.info(),
     DIRECTORY.info(),
+    NETWORK_DIRECTORY.info(),
     RECEIPTS.info(),
     RECEIPT_LOG.info(),
     TRANSACTIONS.info(),

@@ -10,7 +10,7 @@ use names::UserSn;
 use serde_json::{Map, Value, json as value};
 
 use crate::membership::{MemberProfile, member_content};
-use crate::{Error, NewEvent, Result, RoomWriter, Sender, aliases, event_log, members, state};
+use crate::{Error, NewEvent, Result, RoomWriter, Sender, aliases, directory, event_log, members, state};
 
 /// The types that go along with an empty state key, in the order in which the new room gets them. Power
 /// levels have a way of their own.
@@ -52,9 +52,7 @@ pub fn read(writer: &mut RoomWriter<'_>, by: Sender<'_>) -> Result<OldRoom> {
     let may = writer
         .with_power_levels(|levels| levels.user(by.user_id) >= levels.to_send(TOMBSTONE, true))?;
     if !may {
-        return Err(Error::Forbidden(
-            "upgrading the room needs a higher level",
-        ));
+        return Err(Error::Forbidden("upgrading the room needs a higher level"));
     }
     let creation_content = creation_content(writer)?;
     let mut transferred = Vec::new();
@@ -64,7 +62,10 @@ pub fn read(writer: &mut RoomWriter<'_>, by: Sender<'_>) -> Result<OldRoom> {
             transferred.push((event_type.to_owned(), String::new(), content));
         }
     }
-    if creation_content.get("type").is_some_and(|of| of == "m.space") {
+    if creation_content
+        .get("type")
+        .is_some_and(|of| of == "m.space")
+    {
         transferred.extend(space_children(writer)?);
     }
     let content_of = |event_type| -> Result<Option<String>> {
@@ -84,7 +85,7 @@ pub fn read(writer: &mut RoomWriter<'_>, by: Sender<'_>) -> Result<OldRoom> {
     Ok(OldRoom {
         creation_content,
         aliases: aliases::of_room(writer.txn(), room)?,
-        published: aliases::is_published(writer.txn(), room)?,
+        published: directory::is_published(writer.txn(), room)?,
         state: transferred,
         canonical_alias,
         power_levels: with_integers(power_levels),
@@ -105,8 +106,7 @@ fn creation_content(writer: &RoomWriter<'_>) -> Result<Map<String, Value>> {
     let Some(create) = writer.state_event("m.room.create", "")? else {
         return Ok(content);
     };
-    let old: Map<String, Value> =
-        serde_json::from_str(create.pdu().content()).unwrap_or_default();
+    let old: Map<String, Value> = serde_json::from_str(create.pdu().content()).unwrap_or_default();
     // What says what the room is. Additional creators are named anew or not at all.
     for key in ["type", "m.federate"] {
         if let Some(kept) = old.get(key) {
@@ -381,7 +381,10 @@ mod tests {
 
     #[test]
     fn the_user_is_raised_only_while_the_room_is_filled() {
-        let old = old(value!({"events": {"m.room.name": 75}, "users_default": 10}), false);
+        let old = old(
+            value!({"events": {"m.room.name": 75}, "users_default": 10}),
+            false,
+        );
         let rules = RoomVersion::V11.rules();
         let new = new_power_levels(rules, "@a:here", &old, &[]);
         let raised = raised_for(rules, "@a:here", &new);

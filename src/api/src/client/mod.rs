@@ -3,22 +3,33 @@
 pub mod account;
 pub mod account_data;
 pub mod admin;
+pub mod aliases;
+pub mod create_room;
 pub mod cross_signing;
 pub mod dehydrated_device;
 pub mod devices;
+pub mod directory;
 pub mod filters;
+pub mod join;
 pub mod keys;
 pub mod login;
+pub mod membership;
 pub mod openid;
 pub mod profile;
 pub mod push_rules;
 pub mod pushers;
+pub mod redact;
 pub mod registration;
 pub mod reports;
+mod room_error;
 pub mod room_keys;
+mod room_names;
+pub mod send;
+pub mod state;
 pub mod sync;
 pub mod third_party;
 pub mod to_device;
+pub mod upgrade;
 pub mod user_directory;
 pub mod versions;
 pub mod voip;
@@ -34,22 +45,31 @@ pub fn routes() -> Router<App> {
         .merge(account::routes())
         .merge(account_data::routes())
         .merge(admin::routes())
+        .merge(aliases::routes())
+        .merge(create_room::routes())
         .merge(cross_signing::routes())
         .merge(dehydrated_device::routes())
         .merge(devices::routes())
+        .merge(directory::routes())
         .merge(filters::routes())
+        .merge(join::routes())
         .merge(keys::routes())
         .merge(login::routes())
+        .merge(membership::routes())
         .merge(openid::routes())
         .merge(profile::routes())
         .merge(push_rules::routes())
         .merge(pushers::routes())
+        .merge(redact::routes())
         .merge(registration::routes())
         .merge(reports::routes())
         .merge(room_keys::routes())
+        .merge(send::routes())
+        .merge(state::routes())
         .merge(sync::routes())
         .merge(third_party::routes())
         .merge(to_device::routes())
+        .merge(upgrade::routes())
         .merge(user_directory::routes())
         .merge(versions::routes())
         .merge(voip::routes())

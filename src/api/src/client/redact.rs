@@ -35,7 +35,10 @@ async fn redact(
 ) -> Result<Json<Value>, ApiError> {
     app.limiter()
         .check(Class::Message, Key::Name(&session.user_id))?;
-    if content.get("reason").is_some_and(|reason| !reason.is_string()) {
+    if content
+        .get("reason")
+        .is_some_and(|reason| !reason.is_string())
+    {
         return Err(ApiError::bad_json("reason is a text"));
     }
     // Said by the path, and written where the room version wants it.

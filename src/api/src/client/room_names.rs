@@ -78,4 +78,3 @@ pub fn sender(who: &Identity) -> Sender<'_> {
         user_id: &who.user_id,
     }
 }
-

@@ -77,7 +77,7 @@ fn may_find(view: &View, me: UserSn, user: UserSn) -> users::Result<bool> {
         return Ok(true);
     }
     for room in rooms::members::joined_rooms(view, user).map_err(store_error)? {
-        if rooms::aliases::is_published(view, room).map_err(store_error)? {
+        if rooms::directory::is_published(view, room).map_err(store_error)? {
             return Ok(true);
         }
     }

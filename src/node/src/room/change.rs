@@ -25,13 +25,31 @@ impl Node {
         let guard = self.lock(Lock::Room(room)).await;
         let mut txn = self.begin();
         let (done, touched) = self.write_room(&mut txn, room, work)?;
-        self.load_audience(&touched)?;
-        self.commit(guard, txn, touched).await?;
+        self.commit_room(guard, txn, touched).await?;
         Ok(done)
     }
 
-    /// Fills `txn` with a change to a room, whose lock the caller holds.
-    pub(crate) fn write_room<T, E>(
+    /// Commits what [`Node::write_room`] filled.
+    ///
+    /// # Errors
+    /// As [`Node::commit`].
+    pub async fn commit_room(
+        &self,
+        guard: impl Send,
+        txn: Txn,
+        touched: Touched,
+    ) -> Result<(), NodeError> {
+        self.load_audience(&touched)?;
+        self.commit(guard, txn, touched).await?;
+        Ok(())
+    }
+
+    /// Fills `txn` with a change to a room, whose lock the caller holds: for changes that need other locks
+    /// as well. Says whom it concerns.
+    ///
+    /// # Errors
+    /// Those of `work`, and [`rooms::Error::UnknownRoom`].
+    pub fn write_room<T, E>(
         &self,
         txn: &mut Txn,
         room: RoomSn,
@@ -46,10 +64,11 @@ impl Node {
     }
 
     /// Has the sets of members in memory before the commit, so that it wakes nobody in vain.
-    pub(crate) fn load_audience(&self, touched: &Touched) -> Result<(), NodeError> {
+    fn load_audience(&self, touched: &Touched) -> Result<(), NodeError> {
         for room in &touched.rooms {
             if !self.audience().has_set(*room) {
-                self.audience().with(|| self.store().head(), *room, |_| ())?;
+                self.audience()
+                    .with(|| self.store().head(), *room, |_| ())?;
             }
         }
         Ok(())

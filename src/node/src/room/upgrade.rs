@@ -7,7 +7,7 @@ use event::{EventId, RoomIdFormat, RoomVersion};
 use names::{RoomSn, UserSn};
 use rooms::create::Preset;
 use rooms::upgrade::{self, OldRoom};
-use rooms::{RoomWriter, Sender, aliases};
+use rooms::{RoomWriter, Sender, aliases, directory};
 use serde_json::Map;
 use store::Txn;
 
@@ -91,8 +91,8 @@ impl Node {
                 node.replace_room(&request, &old, creation, begun)
             })
             .await??;
-        self.load_audience(&touched)?;
-        self.commit((old_guard, new_guard), txn, touched).await?;
+        self.commit_room((old_guard, new_guard), txn, touched)
+            .await?;
         let old_room_id = names::room_id(&self.view(), old_room)?;
         self.carry_over(user, &old_room_id, room).await?;
         Ok(room_id)
@@ -122,16 +122,15 @@ impl Node {
         let profile = member_profile(&txn, request.user)?;
         let context = self.room_context();
         let (room, creator) = (begun.room, request.user);
-        let mut writer =
-            RoomWriter::begin(&mut txn, context, rules, room, creator, &begun.create)?;
+        let mut writer = RoomWriter::begin(&mut txn, context, rules, room, creator, &begun.create)?;
         upgrade::build(&mut writer, by, &profile, old, &request.additional_creators)?;
         let new_touched = touched(room, &writer.finish());
         for alias in &old.aliases {
             aliases::lead_to(&mut txn, alias, room)?;
         }
         if old.published {
-            aliases::set_published(&mut txn, request.room, false);
-            aliases::set_published(&mut txn, room, true);
+            directory::set_published(&mut txn, request.room, false);
+            directory::set_published(&mut txn, room, true);
         }
         all_touched.rooms.extend(new_touched.rooms);
         all_touched.memberships.extend(new_touched.memberships);

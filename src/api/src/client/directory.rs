@@ -1,0 +1,261 @@
+//! The directory of published rooms: <https://spec.matrix.org/v1.19/client-server-api/#published-room-directory>.
+
+use axum::Router;
+use axum::extract::State;
+use axum::routing::{get, put};
+use event::auth::Membership;
+use node::{Lane, Lock, Touched};
+use rooms::about::About;
+use rooms::directory::{self, Asked, Network, Since};
+use rooms::{event_log, members};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use users::accounts::Kind;
+
+use crate::app::App;
+use crate::auth::{OptionalSession, Session};
+use crate::client::room_names::{find_room, sender};
+use crate::error::ApiError;
+use crate::json::{Json, JsonBody, JsonBodyOrEmpty, JsonBytes};
+use crate::limits::{Class, Key};
+use crate::request::{Params, Query};
+
+/// The endpoints of this file.
+pub fn routes() -> Router<App> {
+    Router::new()
+        .route(
+            "/_matrix/client/v3/directory/list/room/{room_id}",
+            get(visibility).put(set_visibility),
+        )
+        .route(
+            "/_matrix/client/v3/directory/list/appservice/{network_id}/{room_id}",
+            put(set_network_visibility).delete(remove_network_visibility),
+        )
+        .route("/_matrix/client/v3/publicRooms", get(list).post(search))
+}
+
+fn no_room() -> ApiError {
+    ApiError::not_found("Room not found")
+}
+
+async fn visibility(
+    State(app): State<App>,
+    Params(room_id): Params<String>,
+) -> Result<Json<Value>, ApiError> {
+    let room = find_room(&app, &room_id)?.ok_or_else(no_room)?;
+    let view = app.node().view();
+    if event_log::head(&view, room)?.is_none() {
+        return Err(no_room());
+    }
+    let published = directory::is_published(&view, room)?;
+    let visibility = if published { "public" } else { "private" };
+    Ok(Json(json!({ "visibility": visibility })))
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Visibility {
+    #[default]
+    Public,
+    Private,
+}
+
+#[derive(Deserialize)]
+struct NewVisibility {
+    #[serde(default)]
+    visibility: Visibility,
+}
+
+async fn set_visibility(
+    State(app): State<App>,
+    session: Session,
+    Params(room_id): Params<String>,
+    JsonBodyOrEmpty(body): JsonBodyOrEmpty<NewVisibility>,
+) -> Result<JsonBytes, ApiError> {
+    session.must_not_be_suspended()?;
+    let publish = body.visibility == Visibility::Public;
+    if publish && !app.config().rooms.allow_publishing && !session.admin {
+        return Err(ApiError::forbidden("Rooms are not published here"));
+    }
+    let room = find_room(&app, &room_id)?.ok_or_else(no_room)?;
+    let node = app.node();
+    let guard = node.lock(Lock::Room(room)).await;
+    let mut txn = node.begin();
+    let (_, touched) = node.write_room(&mut txn, room, |writer| -> Result<(), ApiError> {
+        let me = sender(&session);
+        let joined = members::membership(writer.txn(), room, me.user)? == Membership::Join;
+        let has_power = writer.with_power_levels(|levels| {
+            levels.user(me.user_id) >= levels.to_send("m.room.canonical_alias", true)
+        })?;
+        if !session.admin && !(joined && has_power) {
+            return Err(ApiError::forbidden(
+                "Publishing the room needs the power to set its canonical alias",
+            ));
+        }
+        if directory::is_published(writer.txn(), room)? != publish {
+            directory::set_published(writer.txn(), room, publish);
+        }
+        Ok(())
+    })?;
+    node.commit_room(guard, txn, touched).await?;
+    Ok(JsonBytes::EMPTY)
+}
+
+async fn set_network_visibility(
+    State(app): State<App>,
+    session: Session,
+    Params((network, room_id)): Params<(String, String)>,
+    JsonBody(body): JsonBody<NewVisibility>,
+) -> Result<JsonBytes, ApiError> {
+    let publish = body.visibility == Visibility::Public;
+    publish_in(&app, &session, &network, &room_id, publish).await
+}
+
+async fn remove_network_visibility(
+    State(app): State<App>,
+    session: Session,
+    Params((network, room_id)): Params<(String, String)>,
+) -> Result<JsonBytes, ApiError> {
+    publish_in(&app, &session, &network, &room_id, false).await
+}
+
+async fn publish_in(
+    app: &App,
+    session: &Session,
+    network: &str,
+    room_id: &str,
+    publish: bool,
+) -> Result<JsonBytes, ApiError> {
+    if session.kind != Kind::Appservice {
+        return Err(ApiError::forbidden("Only for application services"));
+    }
+    let room = find_room(app, room_id)?.ok_or_else(no_room)?;
+    let node = app.node();
+    let guard = node.lock(Lock::Room(room)).await;
+    let mut txn = node.begin();
+    if event_log::head(&txn, room)?.is_none() {
+        return Err(no_room());
+    }
+    directory::set_published_in(&mut txn, network, room, publish);
+    node.commit(guard, txn, Touched::nobody()).await?;
+    Ok(JsonBytes::EMPTY)
+}
+
+/// Rooms on a page where the client names no limit, and the most there can be.
+const USUAL_LIMIT: u64 = 100;
+const MOST_LIMIT: u64 = 1000;
+
+#[derive(Deserialize)]
+struct ListQuery {
+    limit: Option<u64>,
+    since: Option<String>,
+    server: Option<String>,
+}
+
+async fn list(
+    State(app): State<App>,
+    OptionalSession(session): OptionalSession,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<Value>, ApiError> {
+    // Anybody may ask for this server's rooms; what costs a request to another server needs an account.
+    if session.is_none() && query.server.is_some() {
+        return Err(ApiError::missing_token());
+    }
+    let asked = Asked {
+        limit: limit_of(query.limit),
+        since: since_of(query.since)?,
+        ..Asked::default()
+    };
+    page(&app, query.server.as_deref(), asked).await
+}
+
+#[derive(Default, Deserialize)]
+struct Filter {
+    generic_search_term: Option<String>,
+    room_types: Option<Vec<Option<String>>>,
+}
+
+#[derive(Deserialize)]
+struct SearchBody {
+    limit: Option<u64>,
+    since: Option<String>,
+    filter: Option<Filter>,
+    include_all_networks: Option<bool>,
+    third_party_instance_id: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct SearchQuery {
+    server: Option<String>,
+}
+
+async fn search(
+    State(app): State<App>,
+    session: Session,
+    Query(query): Query<SearchQuery>,
+    JsonBodyOrEmpty(body): JsonBodyOrEmpty<SearchBody>,
+) -> Result<Json<Value>, ApiError> {
+    app.limiter()
+        .check(Class::Search, Key::Name(&session.user_id))?;
+    let all = body.include_all_networks.unwrap_or_default();
+    let network = match body.third_party_instance_id.filter(|id| !id.is_empty()) {
+        Some(_) if all => {
+            return Err(ApiError::invalid_param(
+                "third_party_instance_id can't be combined with include_all_networks",
+            ));
+        }
+        Some(network) => Network::Of(network),
+        None if all => Network::All,
+        None => Network::Own,
+    };
+    let filter = body.filter.unwrap_or_default();
+    let asked = Asked {
+        network,
+        limit: limit_of(body.limit),
+        since: since_of(body.since)?,
+        search_term: filter.generic_search_term.filter(|term| !term.is_empty()),
+        room_types: filter.room_types,
+    };
+    page(&app, query.server.as_deref(), asked).await
+}
+
+fn limit_of(limit: Option<u64>) -> usize {
+    match limit.unwrap_or(USUAL_LIMIT).min(MOST_LIMIT) {
+        0 => USUAL_LIMIT as usize,
+        limit => limit as usize,
+    }
+}
+
+fn since_of(token: Option<String>) -> Result<Option<Since>, ApiError> {
+    let Some(token) = token.filter(|token| !token.is_empty()) else {
+        return Ok(None);
+    };
+    match Since::of_token(&token) {
+        Some(since) => Ok(Some(since)),
+        None => Err(ApiError::invalid_param("since is not a token of this list")),
+    }
+}
+
+async fn page(app: &App, server: Option<&str>, asked: Asked) -> Result<Json<Value>, ApiError> {
+    let node = app.node();
+    if server.is_some_and(|server| server != node.server_name()) {
+        return Err(ApiError::not_found("The server can't be asked"));
+    }
+    let view = node.view();
+    let page = node
+        .run(Lane::Bulk, move || directory::page(&view, &asked))
+        .await??;
+    let chunk: Vec<Value> = page
+        .rooms
+        .iter()
+        .map(About::to_json)
+        .map(Value::Object)
+        .collect();
+    let mut body = json!({ "chunk": chunk, "total_room_count_estimate": page.total });
+    for (key, since) in [("next_batch", page.next), ("prev_batch", page.previous)] {
+        if let Some(since) = since {
+            body[key] = since.to_token().into();
+        }
+    }
+    Ok(Json(body))
+}
