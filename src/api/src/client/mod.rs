@@ -9,6 +9,8 @@ pub mod devices;
 pub mod filters;
 pub mod keys;
 pub mod login;
+pub mod media_download;
+pub mod media_upload;
 pub mod openid;
 pub mod profile;
 pub mod push_rules;
@@ -40,6 +42,8 @@ pub fn routes() -> Router<App> {
         .merge(filters::routes())
         .merge(keys::routes())
         .merge(login::routes())
+        .merge(media_download::routes())
+        .merge(media_upload::routes())
         .merge(openid::routes())
         .merge(profile::routes())
         .merge(push_rules::routes())

@@ -49,7 +49,8 @@ impl Node {
     pub(crate) fn load_audience(&self, touched: &Touched) -> Result<(), NodeError> {
         for room in &touched.rooms {
             if !self.audience().has_set(*room) {
-                self.audience().with(|| self.store().head(), *room, |_| ())?;
+                self.audience()
+                    .with(|| self.store().head(), *room, |_| ())?;
             }
         }
         Ok(())

@@ -160,11 +160,7 @@ impl Node {
         )?)
     }
 
-    fn build_room(
-        &self,
-        request: &CreateRoom,
-        begun: &Begun,
-    ) -> Result<(Txn, Touched), NodeError> {
+    fn build_room(&self, request: &CreateRoom, begun: &Begun) -> Result<(Txn, Touched), NodeError> {
         let mut txn = self.begin();
         let mut profiles: HashMap<UserSn, MemberProfile> = HashMap::new();
         for (user, _) in &request.invite {
@@ -173,8 +169,7 @@ impl Node {
         let parts = request.parts(member_profile(&txn, request.creator)?);
         let (rules, context) = (request.version.rules(), self.room_context());
         let (room, creator) = (begun.room, request.creator);
-        let mut writer =
-            RoomWriter::begin(&mut txn, context, rules, room, creator, &begun.create)?;
+        let mut writer = RoomWriter::begin(&mut txn, context, rules, room, creator, &begun.create)?;
         create::build(&mut writer, &parts)?;
         create::invite_all(&mut writer, &parts, |user| {
             Ok(profiles.get(&user).cloned().unwrap_or_default())

@@ -122,8 +122,7 @@ impl Node {
         let profile = member_profile(&txn, request.user)?;
         let context = self.room_context();
         let (room, creator) = (begun.room, request.user);
-        let mut writer =
-            RoomWriter::begin(&mut txn, context, rules, room, creator, &begun.create)?;
+        let mut writer = RoomWriter::begin(&mut txn, context, rules, room, creator, &begun.create)?;
         upgrade::build(&mut writer, by, &profile, old, &request.additional_creators)?;
         let new_touched = touched(room, &writer.finish());
         for alias in &old.aliases {
