@@ -2,6 +2,7 @@
 //! endpoint for which the specification says something else matches on the error before.
 
 use http::StatusCode;
+use media::MediaError;
 use node::NodeError;
 use store::StoreError;
 
@@ -26,12 +27,34 @@ impl From<NodeError> for ApiError {
             NodeError::Store(error) => error.into(),
             NodeError::Rooms(error) => error.into(),
             NodeError::Users(error) => error.into(),
+            NodeError::Media(error) => error.into(),
             NodeError::Overloaded | NodeError::Stopped => {
                 ApiError::new(ErrCode::Unknown, error.to_string())
                     .with_status(StatusCode::SERVICE_UNAVAILABLE)
             }
             other => ApiError::internal(other),
         }
+    }
+}
+
+impl From<MediaError> for ApiError {
+    fn from(error: MediaError) -> Self {
+        let message = error.to_string();
+        let code = match error {
+            MediaError::TooLarge { .. } | MediaError::PictureTooLarge => ErrCode::TooLarge,
+            MediaError::UnknownMedia | MediaError::InvalidMediaId => ErrCode::NotFound,
+            MediaError::NotYetUploaded => ErrCode::NotYetUploaded,
+            MediaError::AlreadyUploaded => ErrCode::CannotOverwriteMedia,
+            MediaError::NotTheCreator => ErrCode::Forbidden,
+            MediaError::TooManyPending { .. } => ErrCode::LimitExceeded,
+            MediaError::NotThumbnailable { .. } => return ApiError::bad_request(message),
+            MediaError::OutOfTime => return ApiError::unavailable(message),
+            MediaError::DiskFull => return StoreError::Full.into(),
+            MediaError::Store(error) => return error.into(),
+            // Known, and yet its file is not there.
+            MediaError::Missing | MediaError::Io(_) => return ApiError::internal(error),
+        };
+        ApiError::new(code, message)
     }
 }
 

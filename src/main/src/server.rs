@@ -93,7 +93,9 @@ impl Server {
         tokio::spawn(app.run_upkeep());
         tokio::spawn(operator::listener::serve(socket, app.clone()));
         let for_upkeep = app.clone();
-        let upkeep = tokio::spawn(async move { for_upkeep.run_upkeep().await });
+        let upkeep = tokio::spawn(async move {
+            tokio::join!(for_upkeep.run_upkeep(), for_upkeep.node().run_media_upkeep());
+        });
         Ok(Server {
             app,
             control,

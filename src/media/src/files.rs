@@ -17,6 +17,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use sha2::{Digest, Sha256};
@@ -66,7 +67,7 @@ impl MediaFiles {
     ///
     /// # Errors
     /// [`MediaError::DiskFull`], [`MediaError::Io`].
-    pub fn begin(&self, id: FileId, max_bytes: u64) -> Result<Incoming<'_>, MediaError> {
+    pub fn begin(self: &Arc<Self>, id: FileId, max_bytes: u64) -> Result<Incoming, MediaError> {
         let path = self.incoming().join(id.file_name());
         let file = OpenOptions::new()
             .write(true)
@@ -74,7 +75,7 @@ impl MediaFiles {
             .mode(0o600)
             .open(&path)?;
         Ok(Incoming {
-            files: self,
+            files: Arc::clone(self),
             id,
             temporary: Some(Temporary { path }),
             file,
@@ -168,8 +169,8 @@ pub struct Stored {
 
 /// A file being written.
 #[derive(Debug)]
-pub struct Incoming<'a> {
-    files: &'a MediaFiles,
+pub struct Incoming {
+    files: Arc<MediaFiles>,
     id: FileId,
     /// Removes the temporary file when dropped; taken once the file has its final name.
     temporary: Option<Temporary>,
@@ -179,7 +180,7 @@ pub struct Incoming<'a> {
     hasher: Sha256,
 }
 
-impl Incoming<'_> {
+impl Incoming {
     /// Appends a piece.
     ///
     /// # Errors
@@ -264,7 +265,11 @@ mod tests {
         }
     }
 
-    fn store(files: &MediaFiles, id: FileId, content: &[u8]) -> Stored {
+    fn open(directory: &Path) -> Arc<MediaFiles> {
+        Arc::new(MediaFiles::open(directory).unwrap())
+    }
+
+    fn store(files: &Arc<MediaFiles>, id: FileId, content: &[u8]) -> Stored {
         let mut incoming = files.begin(id, 1 << 20).unwrap();
         for piece in content.chunks(7) {
             incoming.write(piece).unwrap();
@@ -272,7 +277,7 @@ mod tests {
         incoming.finish().unwrap()
     }
 
-    fn content_of(files: &MediaFiles, id: FileId) -> Vec<u8> {
+    fn content_of(files: &Arc<MediaFiles>, id: FileId) -> Vec<u8> {
         let mut content = Vec::new();
         files
             .read(&id)
@@ -290,7 +295,7 @@ mod tests {
     #[test]
     fn a_finished_file_reads_back_with_its_length_and_hash() {
         let directory = tempfile::tempdir().unwrap();
-        let files = MediaFiles::open(directory.path()).unwrap();
+        let files = open(directory.path());
         let stored = store(&files, file_id(1, 2), b"the content of a file");
         assert_eq!(stored.length, 21);
         assert_eq!(
@@ -305,7 +310,7 @@ mod tests {
     #[test]
     fn a_section_holds_exactly_the_bytes_asked_for() {
         let directory = tempfile::tempdir().unwrap();
-        let files = MediaFiles::open(directory.path()).unwrap();
+        let files = open(directory.path());
         store(&files, file_id(1, 2), b"0123456789");
         let range = ByteRange { first: 3, last: 5 };
         let mut content = Vec::new();
@@ -320,7 +325,7 @@ mod tests {
     #[test]
     fn an_upload_over_the_limit_is_refused_and_leaves_nothing() {
         let directory = tempfile::tempdir().unwrap();
-        let files = MediaFiles::open(directory.path()).unwrap();
+        let files = open(directory.path());
         let mut incoming = files.begin(file_id(1, 2), 10).unwrap();
         incoming.write(b"0123456789").unwrap();
         assert!(matches!(
@@ -338,7 +343,7 @@ mod tests {
     #[test]
     fn a_file_is_invisible_until_it_is_finished() {
         let directory = tempfile::tempdir().unwrap();
-        let files = MediaFiles::open(directory.path()).unwrap();
+        let files = open(directory.path());
         let mut incoming = files.begin(file_id(1, 2), 10).unwrap();
         incoming.write(b"half").unwrap();
         assert!(matches!(
@@ -352,10 +357,10 @@ mod tests {
     #[test]
     fn opening_the_directory_throws_away_unfinished_files_and_keeps_finished_ones() {
         let directory = tempfile::tempdir().unwrap();
-        let files = MediaFiles::open(directory.path()).unwrap();
+        let files = open(directory.path());
         store(&files, file_id(1, 2), b"kept");
         fs::write(directory.path().join("incoming/left-by-a-crash"), b"half").unwrap();
-        let files = MediaFiles::open(directory.path()).unwrap();
+        let files = open(directory.path());
         assert_eq!(incoming_count(directory.path()), 0);
         assert_eq!(content_of(&files, file_id(1, 2)), b"kept");
     }
@@ -363,7 +368,7 @@ mod tests {
     #[test]
     fn two_writes_for_one_media_do_not_touch_each_other() {
         let directory = tempfile::tempdir().unwrap();
-        let files = MediaFiles::open(directory.path()).unwrap();
+        let files = open(directory.path());
         let mut first = files.begin(file_id(1, 1), 10).unwrap();
         let mut second = files.begin(file_id(1, 2), 10).unwrap();
         first.write(b"first").unwrap();
@@ -390,7 +395,7 @@ mod tests {
     fn only_the_server_may_read_the_files() {
         use std::os::unix::fs::PermissionsExt;
         let directory = tempfile::tempdir().unwrap();
-        let files = MediaFiles::open(directory.path()).unwrap();
+        let files = open(directory.path());
         store(&files, file_id(1, 2), b"x");
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&files.path(&file_id(1, 2))), 0o600);

@@ -62,9 +62,8 @@ pub fn etag(sha256: &[u8; 32]) -> String {
     format!("\"{}\"", hex(sha256))
 }
 
-/// `Content-Disposition` (RFC 6266). A plain name is a quoted string. Any other name is sent twice: as
-/// an approximation in ASCII for old readers, and exactly in the encoding of RFC 8187, which readers
-/// prefer.
+/// `Content-Disposition` (RFC 6266): a plain name as a quoted string, any other in the encoding of
+/// RFC 8187, which every reader of today understands.
 fn disposition(inline: bool, file_name: Option<&str>) -> String {
     let mut header = String::from(if inline { "inline" } else { "attachment" });
     let Some(file_name) = file_name
@@ -73,27 +72,20 @@ fn disposition(inline: bool, file_name: Option<&str>) -> String {
     else {
         return header;
     };
-    header.push_str("; filename=\"");
-    let mut plain = true;
-    for character in file_name.chars() {
-        if is_plain(character) {
-            header.push(character);
-        } else {
-            plain = false;
-            header.push('_');
-        }
+    if file_name.chars().all(is_plain) {
+        header.push_str("; filename=\"");
+        header.push_str(&file_name);
+        header.push('"');
+        return header;
     }
-    header.push('"');
-    if !plain {
-        header.push_str("; filename*=UTF-8''");
-        for byte in file_name.bytes() {
-            // attr-char of RFC 8187, section 3.2.1
-            if byte.is_ascii_alphanumeric() || b"!#$&+-.^_`|~".contains(&byte) {
-                header.push(char::from(byte));
-            } else {
-                // Writing to a String cannot fail.
-                let _ = write!(header, "%{byte:02X}");
-            }
+    header.push_str("; filename*=UTF-8''");
+    for byte in file_name.bytes() {
+        // attr-char of RFC 8187, section 3.2.1
+        if byte.is_ascii_alphanumeric() || b"!#$&+-.^_`|~".contains(&byte) {
+            header.push(char::from(byte));
+        } else {
+            // Writing to a String cannot fail.
+            let _ = write!(header, "%{byte:02X}");
         }
     }
     header
@@ -151,14 +143,14 @@ mod tests {
     }
 
     #[test]
-    fn a_name_beyond_plain_ascii_is_sent_exactly_and_as_an_approximation() {
+    fn a_name_beyond_plain_ascii_is_encoded() {
         assert_eq!(
             disposition_of("image/png", "fö \"x\".png"),
-            "inline; filename=\"f_ _x_.png\"; filename*=UTF-8''f%C3%B6%20%22x%22.png"
+            "inline; filename*=UTF-8''f%C3%B6%20%22x%22.png"
         );
         assert_eq!(
             disposition_of("image/png", "../100%.png"),
-            "inline; filename=\".._100_.png\"; filename*=UTF-8''..%2F100%25.png"
+            "inline; filename*=UTF-8''..%2F100%25.png"
         );
     }
 
@@ -185,7 +177,7 @@ mod tests {
         );
     }
 
-    /// Reads the name back as RFC 6266 tells a recipient to: the extended form wins.
+    /// Reads the name back as RFC 6266 tells a recipient to.
     fn read_back(header: &str) -> String {
         match header.split_once("filename*=UTF-8''") {
             Some((_, encoded)) => {

@@ -77,6 +77,13 @@ impl MediaKey {
     }
 }
 
+/// As 64 hexadecimal digits.
+impl fmt::Display for MediaKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&hex(&self.0))
+    }
+}
+
 /// Which of the two trees of the media directory a file lies in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum FileKind {

@@ -127,9 +127,10 @@ impl MediaFiles {
 mod tests {
     use super::*;
     use crate::MediaKey;
+    use std::sync::Arc;
     use std::time::Duration;
 
-    fn store(files: &MediaFiles, kind: FileKind, byte: u8, nonce: u64) -> FileId {
+    fn store(files: &Arc<MediaFiles>, kind: FileKind, byte: u8, nonce: u64) -> FileId {
         let id = FileId {
             kind,
             key: MediaKey::from_bytes([byte; 32]),
@@ -141,7 +142,11 @@ mod tests {
         id
     }
 
-    fn sweep(files: &MediaFiles, settled_before: SystemTime, keep: &[FileId]) -> (u64, u64, u64) {
+    fn sweep(
+        files: &Arc<MediaFiles>,
+        settled_before: SystemTime,
+        keep: &[FileId],
+    ) -> (u64, u64, u64) {
         let mut cursor = SweepCursor::start();
         let mut total = (0, 0, 0);
         loop {
@@ -164,7 +169,7 @@ mod tests {
     #[test]
     fn a_sweep_deletes_orphans_of_both_kinds_and_keeps_what_is_known() {
         let directory = tempfile::tempdir().unwrap();
-        let files = MediaFiles::open(directory.path()).unwrap();
+        let files = Arc::new(MediaFiles::open(directory.path()).unwrap());
         let kept = store(&files, FileKind::Content, 0, 1);
         let orphan = store(&files, FileKind::Content, 0, 2);
         let kept_thumbnail = store(&files, FileKind::Thumbnail, 255, 3);
@@ -182,7 +187,7 @@ mod tests {
     #[test]
     fn a_file_whose_metadata_may_still_come_is_not_swept() {
         let directory = tempfile::tempdir().unwrap();
-        let files = MediaFiles::open(directory.path()).unwrap();
+        let files = Arc::new(MediaFiles::open(directory.path()).unwrap());
         let young = store(&files, FileKind::Content, 3, 1);
         let earlier = SystemTime::now() - Duration::from_secs(60);
         assert_eq!(sweep(&files, earlier, &[]), (1, 0, 0));
@@ -192,7 +197,7 @@ mod tests {
     #[test]
     fn a_file_that_is_not_ours_is_left_alone() {
         let directory = tempfile::tempdir().unwrap();
-        let files = MediaFiles::open(directory.path()).unwrap();
+        let files = Arc::new(MediaFiles::open(directory.path()).unwrap());
         store(&files, FileKind::Content, 3, 1);
         let foreign = files
             .shard_directory(FileKind::Content, 0x0303)
@@ -205,7 +210,7 @@ mod tests {
     #[test]
     fn a_failed_question_stops_the_sweep_at_the_same_directory() {
         let directory = tempfile::tempdir().unwrap();
-        let files = MediaFiles::open(directory.path()).unwrap();
+        let files = Arc::new(MediaFiles::open(directory.path()).unwrap());
         store(&files, FileKind::Content, 3, 1);
         let mut cursor = SweepCursor::start();
         let later = SystemTime::now() + Duration::from_secs(60);

@@ -14,6 +14,9 @@ pub enum NodeError {
     /// The core of users failed.
     #[error(transparent)]
     Users(#[from] users::Error),
+    /// The media repository refused or failed.
+    #[error(transparent)]
+    Media(#[from] media::MediaError),
     /// An answer to /sync could not be built.
     #[error(transparent)]
     Sync(#[from] sync::Error),

@@ -14,6 +14,7 @@ mod audience;
 mod error;
 mod key_changes;
 mod locks;
+mod media_repository;
 mod notifier;
 mod own_memberships;
 mod pool;
@@ -35,6 +36,7 @@ pub use activity::{Activity, MembershipChange, Touched};
 pub use audience::Audience;
 pub use error::NodeError;
 pub use locks::{Guard, Lock, Locks};
+pub use media_repository::{Media, MediaUpload, ThumbnailAnswer};
 pub use notifier::{Notifier, Waiter};
 pub use pool::{Lane, Pool};
 pub use presence::presence_named;
@@ -54,6 +56,7 @@ pub struct Node {
     notifier: Arc<Notifier>,
     memory: Arc<sync::Memory>,
     rooms_cache: rooms::Cache,
+    media: Media,
     user_rooms: user_rooms::UserRooms,
     shutdown: CancellationToken,
 }
@@ -62,13 +65,14 @@ impl Node {
     /// Puts a node around an open store.
     ///
     /// # Errors
-    /// If the store can't be read.
+    /// If the store can't be read, or the folder of uploaded files can't be made.
     pub fn new(
         config: Config,
         store: Store,
         key: event::SigningKey,
     ) -> Result<Arc<Node>, NodeError> {
         let names = Names::open(&store, config.server_name.as_str())?;
+        let media = Media::open(&config)?;
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let started = store.head().position();
         Ok(Arc::new(Node {
@@ -82,6 +86,7 @@ impl Node {
             notifier: Arc::default(),
             memory: Arc::default(),
             rooms_cache: rooms::Cache::default(),
+            media,
             user_rooms: user_rooms::UserRooms::default(),
             shutdown: CancellationToken::new(),
             store: Arc::new(store),
@@ -142,6 +147,11 @@ impl Node {
     /// Parsed state events.
     pub fn rooms_cache(&self) -> &rooms::Cache {
         &self.rooms_cache
+    }
+
+    /// The content repository.
+    pub fn media(&self) -> &Media {
+        &self.media
     }
 
     /// What a writer of rooms needs from outside.

@@ -14,6 +14,8 @@ pub mod join;
 pub mod keys;
 pub mod login;
 pub mod membership;
+pub mod media_download;
+pub mod media_upload;
 pub mod openid;
 pub mod profile;
 pub mod push_rules;
@@ -56,6 +58,8 @@ pub fn routes() -> Router<App> {
         .merge(keys::routes())
         .merge(login::routes())
         .merge(membership::routes())
+        .merge(media_download::routes())
+        .merge(media_upload::routes())
         .merge(openid::routes())
         .merge(profile::routes())
         .merge(push_rules::routes())

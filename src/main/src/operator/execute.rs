@@ -17,6 +17,8 @@ use crate::{backup, database};
 pub enum ExecuteError {
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Media(#[from] media::MediaError),
     #[error("the database is damaged: {0} problems")]
     Damaged(u64),
     #[error(transparent)]
@@ -73,11 +75,19 @@ pub fn execute(
     Ok(())
 }
 
-/// Decodes every row. Each problem is a line.
+/// Decodes every row, and looks for the file of every upload. Each problem is a line.
 fn check(node: &Node, print: &mut dyn FnMut(String)) -> Result<(), ExecuteError> {
     let view = node.view();
     let mut problems = 0;
     let rows = store::check_rows(&view, &database::tables(), |problem| {
+        problems += 1;
+        print(problem);
+    })?;
+    let has_file = |file: &media::FileId, length| {
+        let open = node.media().files().read(file);
+        open.is_ok_and(|open| open.length == length)
+    };
+    media::check(&view, has_file, |problem| {
         problems += 1;
         print(problem);
     })?;

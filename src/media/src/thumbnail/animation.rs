@@ -159,7 +159,7 @@ fn changed_rectangle(before: &[u8], after: &[u8], size: Size) -> Option<Rectangl
         left = left.min(first);
         right = right.max(last);
     }
-    let (x, y) = (left as u32 / 4 & !1, top? as u32 & !1);
+    let (x, y) = ((left as u32 / 4) & !1, top? as u32 & !1);
     let size = Size {
         width: right as u32 / 4 + 1 - x,
         height: bottom as u32 + 1 - y,
