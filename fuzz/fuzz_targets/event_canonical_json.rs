@@ -11,7 +11,9 @@ fuzz_target!(|data: &[u8]| {
         return;
     };
     for numbers in [NumberRule::Any, NumberRule::Integers] {
-        let Ok(out) = canonical::from_text(text, numbers) else { continue };
+        let Ok(out) = canonical::from_text(text, numbers) else {
+            continue;
+        };
         assert_eq!(canonical::from_text(&out, numbers).as_deref(), Ok(&*out));
     }
     if let Ok(out) = canonical::from_text(text, NumberRule::Integers) {

@@ -21,6 +21,10 @@ use crate::room_version::{EventIdFormat, ReferenceFormat, RoomIdFormat, RoomRule
 /// <https://spec.matrix.org/v1.19/client-server-api/#size-limits>
 pub const MAX_EVENT_BYTES: usize = 65_536;
 
+/// Received text longer than this is not even parsed. White space, escapes and `unsigned` go away when an event is brought
+/// into canonical form, so the limit is far above [`MAX_EVENT_BYTES`].
+pub const MAX_RECEIVED_BYTES: usize = 8 * MAX_EVENT_BYTES;
+
 /// Longest `prev_events`.
 pub const MAX_PREV_EVENTS: usize = 20;
 
@@ -91,6 +95,9 @@ impl Pdu {
     ///
     /// Signatures and hashes are [`crate::signature::verify_event`]'s work.
     pub fn from_federation(rules: &RoomRules, bytes: &[u8]) -> Result<Pdu, FormatError> {
+        if bytes.len() > MAX_RECEIVED_BYTES {
+            return Err(FormatError::TooLarge("event"));
+        }
         let text = std::str::from_utf8(bytes).map_err(|_| CanonicalError::Encoding)?;
         let canonical = canonical::from_text(text, rules.numbers)?;
         if !json::is_object(&canonical) {

@@ -243,6 +243,19 @@ fn sizes_are_bounded() {
     }
 }
 
+#[test]
+fn white_space_does_not_count_but_has_a_limit() {
+    let mut room = Room::new(RoomVersion::V11);
+    let pdu = room.event(CREATOR, "m.room.message", None, json!({}));
+    let padded = |spaces: usize| format!("{}{}", pdu.json(), " ".repeat(spaces));
+    assert_eq!(
+        Pdu::from_federation(room.rules, padded(100_000).as_bytes()),
+        Ok(pdu.clone())
+    );
+    let too_large = Pdu::from_federation(room.rules, padded(1_000_000).as_bytes());
+    assert_eq!(too_large, Err(FormatError::TooLarge("event")));
+}
+
 fn draft<'a>(room_id: &'a str, content: &'a str) -> EventDraft<'a> {
     EventDraft {
         room_id: Some(room_id),
