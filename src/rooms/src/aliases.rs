@@ -103,13 +103,12 @@ pub fn of_room(from: &impl Read, room: RoomSn) -> Result<Vec<String>> {
 }
 
 /// Aliases newly named in `m.room.canonical_alias` must be local ones that point at the room: <https://spec.matrix.org/v1.19/client-server-api/#room-aliases>.
-/// Aliases of other servers are the caller's to check.
+/// Aliases of other servers can't be asked for here, and so count as leading elsewhere.
 pub(crate) fn check_canonical(writer: &mut RoomWriter<'_>, content: &str) -> Result<()> {
     let before = writer.state_event("m.room.canonical_alias", "")?;
     let known = before
         .as_ref()
         .map_or_else(Vec::new, |event| named(event.pdu().content()));
-    let server = writer.server_name().to_owned();
     let room = writer.room();
     for alias in named(content) {
         if known.contains(&alias) {
@@ -118,8 +117,7 @@ pub(crate) fn check_canonical(writer: &mut RoomWriter<'_>, content: &str) -> Res
         if !alias.starts_with('#') || !alias.contains(':') {
             return Err(Error::BadAlias(alias, AliasProblem::Malformed));
         }
-        let is_local = alias.split_once(':').is_some_and(|(_, of)| of == server);
-        if is_local && get(writer.txn(), &alias)?.is_none_or(|entry| entry.room != room) {
+        if get(writer.txn(), &alias)?.is_none_or(|entry| entry.room != room) {
             return Err(Error::BadAlias(alias, AliasProblem::PointsElsewhere));
         }
     }

@@ -8,7 +8,10 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use event::auth::{self, Membership, PowerLevel, PowerLevels};
-use event::{AuthEvent, EventDraft, EventId, Pdu, RoomRules, SigningKey, StateLookup, json};
+use event::{
+    AuthEvent, EventDraft, EventId, FirstFormat, Pdu, ReferenceFormat, RoomRules, SigningKey,
+    StateLookup, json,
+};
 use names::{RoomSn, UserSn};
 use store::{At, Blob, Position, Txn};
 
@@ -98,6 +101,13 @@ impl StateLookup for StateEvents {
             .find(|(of, key, _)| of == event_type && key == state_key)
             .map(|(_, _, event)| &**event)
     }
+}
+
+/// See [`FirstFormat`].
+struct First {
+    event_id: String,
+    prev_hashes: Vec<[u8; 32]>,
+    auth_hashes: Vec<[u8; 32]>,
 }
 
 /// What a writer needs from outside.
@@ -302,6 +312,7 @@ impl<'a> RoomWriter<'a> {
             .iter()
             .map(|(_, id)| id.as_str())
             .collect();
+        let first = self.first_format(&auth_events)?;
         let draft = EventDraft {
             room_id: Some(&self.room_id),
             sender: new.sender.user_id,
@@ -313,7 +324,11 @@ impl<'a> RoomWriter<'a> {
             prev_events: &prev_events,
             auth_events: &auth_events,
             depth: self.head.depth + 1,
-            first_format: None,
+            first_format: first.as_ref().map(|first| FirstFormat {
+                event_id: &first.event_id,
+                prev_hashes: &first.prev_hashes,
+                auth_hashes: &first.auth_hashes,
+            }),
         };
         let pdu = draft
             .seal(self.rules, self.context.key)
@@ -321,6 +336,44 @@ impl<'a> RoomWriter<'a> {
         auth::check(self.rules, &pdu, &events)?;
         let place = self.insert(&pdu, new.sender.user, new.target)?;
         Ok((place, pdu.event_id().clone()))
+    }
+
+    /// What events of room versions 1 and 2 have beside: an id that is chosen, and hashes of the events
+    /// they refer to.
+    fn first_format(&self, auth_events: &[&str]) -> Result<Option<First>> {
+        if self.rules.references == ReferenceFormat::Plain {
+            return Ok(None);
+        }
+        let mut first = First {
+            // Unique here by room and place; by time as well, should the database ever begin anew.
+            event_id: format!(
+                "${:x}.{:x}.{:x}:{}",
+                self.context.now_ms,
+                self.room.0,
+                self.head.next.0,
+                self.server_name()
+            ),
+            prev_hashes: Vec::new(),
+            auth_hashes: Vec::new(),
+        };
+        for (no, _) in &self.head.extremities {
+            first.prev_hashes.push(self.reference_hash(*no)?);
+        }
+        for event_id in auth_events {
+            let no = event_log::find_in(self.txn, self.room, event_id)?;
+            first
+                .auth_hashes
+                .push(self.reference_hash(no.unwrap_or_default())?);
+        }
+        Ok(Some(first))
+    }
+
+    fn reference_hash(&self, no: EventNo) -> Result<[u8; 32]> {
+        let event = event_log::get(self.txn, self.room, no)?.ok_or(Error::Damaged {
+            room: self.room.0,
+            why: "an event that others refer to is gone",
+        })?;
+        Ok(event::hash::reference_hash(self.rules, &event.json))
     }
 
     /// Writes an event that was accepted, and all that follows from it.

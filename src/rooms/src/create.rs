@@ -4,7 +4,7 @@
 //! [`create_event`] makes that event, the caller numbers the room, [`build`] appends the rest.
 //! Order: <https://spec.matrix.org/v1.19/client-server-api/#creation>.
 
-use event::{EventDraft, Pdu, RoomRules, RoomVersion, SigningKey};
+use event::{EventDraft, FirstFormat, Pdu, RoomRules, RoomVersion, SigningKey};
 use names::UserSn;
 use serde_json::{Map, Value, json};
 
@@ -85,13 +85,13 @@ pub fn create_event(
         add_creators(room, &mut creation_content)?;
     }
     let hashed = rules.room_id == event::RoomIdFormat::CreateHash;
-    let room_id = (!hashed).then(|| {
-        let opaque: String = random
-            .iter()
-            .map(|byte| LETTERS[*byte as usize % LETTERS.len()] as char)
-            .collect();
-        format!("!{opaque}:{}", key.server_name())
-    });
+    let opaque: String = random
+        .iter()
+        .map(|byte| LETTERS[*byte as usize % LETTERS.len()] as char)
+        .collect();
+    let server_name = key.server_name();
+    let room_id = (!hashed).then(|| format!("!{opaque}:{server_name}"));
+    let event_id = format!("${opaque}:{server_name}");
     let content = Value::Object(creation_content).to_string();
     let draft = EventDraft {
         room_id: room_id.as_deref(),
@@ -104,7 +104,11 @@ pub fn create_event(
         prev_events: &[],
         auth_events: &[],
         depth: 1,
-        first_format: None,
+        first_format: Some(FirstFormat {
+            event_id: &event_id,
+            prev_hashes: &[],
+            auth_hashes: &[],
+        }),
     };
     draft.seal(rules, key).map_err(Error::from_draft)
 }

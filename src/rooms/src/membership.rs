@@ -97,7 +97,7 @@ pub fn change(writer: &mut RoomWriter<'_>, change: &Change<'_>) -> Result<Option
     if change.action == Action::Invite && change.is_direct {
         content.insert_str(content.len() - 1, ",\"is_direct\":true");
     }
-    if repeatable && was_done(writer, change, &content)? {
+    if repeatable && same_member(writer, change.sender, change.target, &content)?.is_some() {
         return Ok(None);
     }
     check_before(change, before)?;
@@ -151,20 +151,29 @@ pub fn put(
         }
     }
     let content = Value::Object(content).to_string();
+    if let Some(event_id) = same_member(writer, sender, target, &content)? {
+        return Ok(event_id);
+    }
     Ok(writer
         .append(&NewEvent::member(sender, target, &content))?
         .1)
 }
 
-/// Whether the target's member event is one like this, by the same sender.
-fn was_done(writer: &RoomWriter<'_>, change: &Change<'_>, content: &str) -> Result<bool> {
-    let Some(event) = writer.state_event("m.room.member", change.target.user_id)? else {
-        return Ok(false);
+/// The target's member event, if it is one like this by the same sender.
+fn same_member(
+    writer: &RoomWriter<'_>,
+    sender: Sender<'_>,
+    target: Sender<'_>,
+    content: &str,
+) -> Result<Option<EventId>> {
+    let Some(event) = writer.state_event("m.room.member", target.user_id)? else {
+        return Ok(None);
     };
     let (event, numbers) = (event.pdu(), writer.rules().numbers);
     let same = event::canonical::from_text(content, numbers)
         .is_ok_and(|content| content == event.content());
-    Ok(same && event.sender() == change.sender.user_id)
+    let same = same && event.sender() == sender.user_id;
+    Ok(same.then(|| event.event_id().clone()))
 }
 
 /// What the authorisation rules allow but the endpoints don't.

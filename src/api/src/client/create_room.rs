@@ -143,10 +143,8 @@ fn request_of(app: &App, session: &Session, body: Body) -> Result<CreateRoom, Ap
 
 /// The versions that rooms can be made in.
 pub fn offered(name: &str) -> Result<RoomVersion, ApiError> {
-    name.parse::<RoomVersion>()
-        .ok()
-        .filter(|version| *version >= RoomVersion::V3)
-        .ok_or_else(|| ApiError::unsupported_room_version(name))
+    name.parse()
+        .map_err(|_| ApiError::unsupported_room_version(name))
 }
 
 fn alias_of(app: &App, name: &str) -> Result<String, ApiError> {
