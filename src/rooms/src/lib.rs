@@ -22,6 +22,7 @@ pub mod create;
 pub mod directory;
 mod error;
 pub mod event_log;
+pub mod history;
 pub mod members;
 pub mod membership;
 pub mod receipts;

@@ -23,6 +23,9 @@ pub struct Viewer<'a> {
     pub device: Option<&'a str>,
 }
 
+/// Events read and rendered at once in a long list.
+const PIECE: usize = 256;
+
 /// Renders events of one room for one viewer.
 pub struct Renderer<'a, R: Read> {
     from: &'a R,
@@ -61,19 +64,40 @@ impl<'a, R: Read> Renderer<'a, R> {
 
     /// Appends a JSON list of events to `out`.
     pub fn list(&self, out: &mut Vec<u8>, events: &[(EventNo, StoredEvent)]) -> Result<()> {
+        out.push(b'[');
+        self.items(out, events)?;
+        out.push(b']');
+        Ok(())
+    }
+
+    /// Appends the events at `places` to `out` as a JSON list, a piece at a time, so that a list of any
+    /// length takes no more memory than its JSON.
+    pub fn list_at(&self, out: &mut Vec<u8>, places: &[EventNo]) -> Result<()> {
+        out.push(b'[');
+        let begin = out.len();
+        for piece in places.chunks(PIECE) {
+            let events = event_log::get_many(self.from, self.room, piece)?;
+            if out.len() > begin && !events.is_empty() {
+                out.push(b',');
+            }
+            self.items(out, &events)?;
+        }
+        out.push(b']');
+        Ok(())
+    }
+
+    fn items(&self, out: &mut Vec<u8>, events: &[(EventNo, StoredEvent)]) -> Result<()> {
         let marks = event_log::marks_of(
             self.from,
             self.room,
             events.iter().map(|(_, e)| &e.event_id),
         )?;
-        out.push(b'[');
         for (index, ((no, event), marks)) in events.iter().zip(&marks).enumerate() {
             if index > 0 {
                 out.push(b',');
             }
             self.marked(out, *no, event, marks)?;
         }
-        out.push(b']');
         Ok(())
     }
 
@@ -171,18 +195,7 @@ impl<'a, R: Read> Renderer<'a, R> {
         let Some(replaced) = event_log::get(self.from, self.room, before)? else {
             return Ok(());
         };
-        let marks = event_log::marks(self.from, self.room, &replaced.event_id)?;
-        let content = if marks.redacted_by.is_some() {
-            let redacted = event::redaction::redact(self.rules, &replaced.json);
-            let redacted = String::from_utf8(redacted).map_err(|_| self.damaged())?;
-            json::member(&redacted, "content")
-                .unwrap_or("{}")
-                .to_owned()
-        } else {
-            json::member(&replaced.json, "content")
-                .unwrap_or("{}")
-                .to_owned()
-        };
+        let content = self.content(&replaced)?;
         let sender = json::member(&replaced.json, "sender").unwrap_or("\"\"");
         unsigned.push_str(",\"prev_content\":");
         unsigned.push_str(&content);
@@ -270,6 +283,19 @@ impl<'a, R: Read> Renderer<'a, R> {
         let mut out = Vec::with_capacity(512);
         self.marked(&mut out, no, event, &marks)?;
         String::from_utf8(out).map_err(|_| self.damaged())
+    }
+
+    /// The content that an event has now: what is left of it, if it was redacted.
+    pub fn content(&self, event: &StoredEvent) -> Result<String> {
+        let marks = event_log::marks(self.from, self.room, &event.event_id)?;
+        let content = if marks.redacted_by.is_some() {
+            let redacted = event::redaction::redact(self.rules, &event.json);
+            let redacted = String::from_utf8(redacted).map_err(|_| self.damaged())?;
+            json::member(&redacted, "content").map(str::to_owned)
+        } else {
+            json::member(&event.json, "content").map(str::to_owned)
+        };
+        Ok(content.unwrap_or_else(|| "{}".to_owned()))
     }
 
     /// The newest valid edit: same sender, same type, not itself an edit, with `m.new_content`.

@@ -149,6 +149,20 @@ impl Visibility {
         joins.last().map(|(at, _)| *at)
     }
 
+    /// Where the user's last time in the room ended; nothing if they are in it, or never were.
+    pub fn left_at(&self) -> Option<EventNo> {
+        let last_join = self
+            .membership
+            .iter()
+            .rposition(|(_, is)| *is == Membership::Join)?;
+        self.membership.get(last_join + 1).map(|(at, _)| *at)
+    }
+
+    /// Whether anybody may look into the room now.
+    pub fn is_world_readable(&self) -> bool {
+        self.visibility_at(EventNo::MAX) == HistoryVisibility::WorldReadable
+    }
+
     /// Whether the user was ever joined.
     pub fn was_joined(&self) -> bool {
         self.membership

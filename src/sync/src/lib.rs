@@ -11,15 +11,16 @@ mod account;
 mod devices;
 mod ephemeral;
 mod error;
-mod filtered;
+pub mod filtered;
 mod lazy;
 mod response;
 mod room;
-mod room_state;
+pub mod room_state;
 mod summary;
 mod token;
 mod unread;
 
+pub use account::{ignored as ignored_users, presence_content};
 pub use devices::device_changes;
 pub use ephemeral::{Presence, PresenceState, Typing};
 pub use error::Error;

@@ -4,33 +4,43 @@ pub mod account;
 pub mod account_data;
 pub mod admin;
 pub mod aliases;
+pub mod context;
 pub mod create_room;
 pub mod cross_signing;
 pub mod dehydrated_device;
 pub mod devices;
 pub mod directory;
+pub mod event;
 pub mod filters;
 pub mod join;
+pub mod joined_rooms;
 pub mod keys;
 pub mod login;
+pub mod members;
 pub mod membership;
 pub mod media_download;
 pub mod media_upload;
+pub mod messages;
 pub mod openid;
+pub mod presence;
 pub mod profile;
 pub mod push_rules;
 pub mod pushers;
+pub mod receipts;
 pub mod redact;
 pub mod registration;
 pub mod reports;
 mod room_error;
 pub mod room_keys;
 mod room_names;
+mod room_reader;
+pub mod room_state;
 pub mod send;
 pub mod state;
 pub mod sync;
 pub mod third_party;
 pub mod to_device;
+pub mod typing;
 pub mod upgrade;
 pub mod user_directory;
 pub mod versions;
@@ -48,31 +58,40 @@ pub fn routes() -> Router<App> {
         .merge(account_data::routes())
         .merge(admin::routes())
         .merge(aliases::routes())
+        .merge(context::routes())
         .merge(create_room::routes())
         .merge(cross_signing::routes())
         .merge(dehydrated_device::routes())
         .merge(devices::routes())
         .merge(directory::routes())
+        .merge(event::routes())
         .merge(filters::routes())
         .merge(join::routes())
+        .merge(joined_rooms::routes())
         .merge(keys::routes())
         .merge(login::routes())
+        .merge(members::routes())
         .merge(membership::routes())
         .merge(media_download::routes())
         .merge(media_upload::routes())
+        .merge(messages::routes())
         .merge(openid::routes())
+        .merge(presence::routes())
         .merge(profile::routes())
         .merge(push_rules::routes())
         .merge(pushers::routes())
+        .merge(receipts::routes())
         .merge(redact::routes())
         .merge(registration::routes())
         .merge(reports::routes())
         .merge(room_keys::routes())
+        .merge(room_state::routes())
         .merge(send::routes())
         .merge(state::routes())
         .merge(sync::routes())
         .merge(third_party::routes())
         .merge(to_device::routes())
+        .merge(typing::routes())
         .merge(upgrade::routes())
         .merge(user_directory::routes())
         .merge(versions::routes())
