@@ -86,15 +86,11 @@ impl Server {
             })?;
         let control = http.control();
         let listeners = tokio::spawn(http.run(node.shutdown().clone()));
-        tokio::spawn({
-            let node = Arc::clone(&node);
-            async move { node.run_ephemeral().await }
-        });
-        tokio::spawn(app.run_upkeep());
         tokio::spawn(operator::listener::serve(socket, app.clone()));
         let for_upkeep = app.clone();
         let upkeep = tokio::spawn(async move {
-            tokio::join!(for_upkeep.run_upkeep(), for_upkeep.node().run_media_upkeep());
+            let node = for_upkeep.node();
+            tokio::join!(for_upkeep.run_upkeep(), node.run_media_upkeep(), node.run_ephemeral());
         });
         Ok(Server {
             app,
