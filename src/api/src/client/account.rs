@@ -117,8 +117,8 @@ async fn deactivate(
     Ok(Json(json!({"id_server_unbind_result": "no-support"})))
 }
 
-/// Closes an account: its devices, profile and account data go; its name stays taken. Leaving its
-/// rooms is up to the rooms' side.
+/// Closes an account: its devices, profile and account data go, it leaves its rooms, and its name
+/// stays taken.
 pub async fn close(app: &App, user: names::UserSn, erase: bool) -> Result<(), ApiError> {
     let guard = app.node().lock(Lock::User(user)).await;
     let mut txn = app.node().begin();
@@ -130,6 +130,7 @@ pub async fn close(app: &App, user: names::UserSn, erase: bool) -> Result<(), Ap
     let touched = change_of_devices(app, user)?;
     let _forgetting = app.sessions().forgetting(user);
     app.node().commit(guard, txn, touched).await?;
+    app.node().leave_all(user).await?;
     Ok(())
 }
 

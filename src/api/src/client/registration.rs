@@ -91,6 +91,9 @@ async fn register(
     if let Some(password) = &request.password {
         passwords::check_new(&app.config().password, password)?;
     }
+    if request.auth.is_some() && request.password.is_none() {
+        return Err(ApiError::missing_param("password is missing"));
+    }
     let flows: &[&[Stage]] = match mode {
         RegistrationMode::Token => &[&[Stage::RegistrationToken]],
         _ => &[&[Stage::Dummy]],

@@ -251,8 +251,8 @@ impl Condition {
     fn holds(&self, event: &EventFacts<'_>, me: &UserFacts<'_>) -> bool {
         match self {
             Self::Match(path, glob) => match event.property(path) {
-                Some(Property::Text(text)) => glob.matches(&text.to_lowercase()),
-                Some(Property::Json(Value::String(text))) => glob.matches(&text.to_lowercase()),
+                Some(Property::Text(text)) => glob.matches(text),
+                Some(Property::Json(Value::String(text))) => glob.matches(text),
                 _ => false,
             },
             Self::BodyMatch(glob) => event.body().is_some_and(|body| glob.matches_words(body)),

@@ -58,11 +58,13 @@ impl Glob {
         }
     }
 
-    /// Whether all of `text`, in small letters, matches.
+    /// Whether all of `text` matches.
     pub fn matches(&self, text: &str) -> bool {
         match &self.literal {
-            Some(literal) => literal == text,
-            None => self.search(text, true),
+            // Event types, user ids and the like: without a copy in small letters.
+            Some(literal) if text.is_ascii() => literal.eq_ignore_ascii_case(text),
+            Some(literal) => *literal == text.to_lowercase(),
+            None => self.search(&text.to_lowercase(), true),
         }
     }
 

@@ -1,0 +1,45 @@
+//! What push rules cost: compiling those of a user, and holding an event against them.
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use std::hint::black_box;
+use users::push::rules::UserRules;
+use users::push::{EventFacts, Ruleset, UserFacts, evaluate};
+
+const CONTENT: &[u8] = br#"{"msgtype":"m.text","body":"Shall we meet at the usual place at nine?",
+    "m.mentions":{"user_ids":["@somebody:example.org"]}}"#;
+
+const ME: UserFacts<'static> = UserFacts {
+    user_id: "@me:example.org",
+    display_name: Some("Me"),
+};
+
+fn facts() -> EventFacts<'static> {
+    EventFacts {
+        member_count: 12,
+        ..EventFacts::new(
+            "!room:example.org",
+            "m.room.message",
+            "@you:example.org",
+            None,
+            CONTENT,
+        )
+    }
+}
+
+fn push(criterion: &mut Criterion) {
+    let rules = UserRules::default();
+    let ruleset = Ruleset::new(&rules, ME.user_id);
+    criterion.bench_function("push: compile the default rules", |bench| {
+        bench.iter(|| Ruleset::new(black_box(&rules), ME.user_id));
+    });
+    criterion.bench_function("push: one message for one user", |bench| {
+        bench.iter(|| evaluate(&ruleset, &facts(), &ME).notify);
+    });
+    let shared = facts();
+    criterion.bench_function("push: the same message for each further user", |bench| {
+        bench.iter(|| evaluate(black_box(&ruleset), &shared, &ME).notify);
+    });
+}
+
+criterion_group!(benches, push);
+criterion_main!(benches);
