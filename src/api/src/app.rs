@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use config::Config;
 use node::{Node, Touched};
+use rooms::send::{TRANSACTION_LIFETIME_MS, forget_transactions};
 
 use crate::auth::Sessions;
 use crate::client::registration::Nonces;
@@ -29,7 +30,7 @@ struct Shared {
 /// Between two rounds of [`App::run_upkeep`].
 const UPKEEP_EVERY: Duration = Duration::from_secs(30);
 
-/// Expired tokens removed in one round.
+/// Expired tokens, or old transaction ids, removed in one change.
 const MOST_EXPIRED: usize = 1000;
 
 impl App {
@@ -86,8 +87,8 @@ impl App {
         self.0.limiter.reload(self.config().limits.clone());
     }
 
-    /// Writes now and then when devices were seen, and removes expired tokens; returns when the server
-    /// drains, after a last round.
+    /// Writes now and then when devices were seen, and removes expired tokens and old transaction ids;
+    /// returns when the server drains, after a last round.
     pub async fn run_upkeep(&self) {
         loop {
             let stopped = tokio::select! {
@@ -108,6 +109,18 @@ impl App {
         let mut txn = self.node().begin();
         users::tokens::remove_expired(&mut txn, self.node().now_ms(), MOST_EXPIRED)?;
         self.node().commit((), txn, Touched::nobody()).await?;
-        Ok(())
+        self.forget_transactions().await
+    }
+
+    async fn forget_transactions(&self) -> Result<(), ApiError> {
+        let before_ms = self.node().now_ms().saturating_sub(TRANSACTION_LIFETIME_MS);
+        loop {
+            let mut txn = self.node().begin();
+            let more = forget_transactions(&mut txn, before_ms, MOST_EXPIRED)?;
+            self.node().commit((), txn, Touched::nobody()).await?;
+            if !more {
+                return Ok(());
+            }
+        }
     }
 }
