@@ -30,6 +30,7 @@ pub mod receipts;
 pub mod relations;
 pub mod render;
 mod schema;
+pub mod search;
 pub mod send;
 pub mod state;
 pub mod summary;

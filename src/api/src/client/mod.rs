@@ -38,6 +38,7 @@ pub mod room_keys;
 mod room_names;
 mod room_reader;
 pub mod room_state;
+pub mod search;
 pub mod send;
 pub mod state;
 pub mod summary;
@@ -95,6 +96,7 @@ pub fn routes() -> Router<App> {
         .merge(reports::routes())
         .merge(room_keys::routes())
         .merge(room_state::routes())
+        .merge(search::routes())
         .merge(send::routes())
         .merge(state::routes())
         .merge(summary::routes())
