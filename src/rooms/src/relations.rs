@@ -2,12 +2,14 @@
 //! the relations endpoints. <https://spec.matrix.org/v1.19/client-server-api/#forming-relationships-between-events>
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
 use event::{EventId, json};
 use names::{RoomSn, UserSn};
 use store::{Direction, Read, Txn};
 
 use crate::append::string_member;
+use crate::history::Way;
 use crate::schema::{MARKS, RELATIONS, THREAD_ORDER, THREAD_SENDERS, THREADS};
 use crate::{EventNo, Relation, Result, StoredEvent, ThreadSummary, event_log};
 
@@ -137,6 +139,61 @@ pub fn of(from: &impl Read, room: RoomSn, event_id: &str) -> Result<Vec<(EventNo
     for row in RELATIONS.scan(from, &(room, event_id.to_owned()), Direction::Forward) {
         let ((_, _, no), relation) = row?;
         found.push((no, relation));
+    }
+    Ok(found)
+}
+
+/// The events that refer to an event, from `start` on: forwards those at or after it, oldest first;
+/// backwards those before it, newest first.
+pub fn from_place<'a>(
+    from: &'a impl Read,
+    room: RoomSn,
+    event_id: &str,
+    start: EventNo,
+    way: Way,
+) -> impl Iterator<Item = Result<(EventNo, Relation)>> + 'a {
+    let prefix = (room, event_id.to_owned());
+    let start = (room, event_id.to_owned(), start);
+    let rows = match way {
+        Way::Forward => RELATIONS.scan_from(from, &prefix, &start),
+        Way::Backward => RELATIONS.scan_before(from, &prefix, &start),
+    };
+    rows.map(|row| {
+        let ((_, _, no), relation) = row?;
+        Ok((no, relation))
+    })
+}
+
+/// Relations of relations are followed this deep.
+pub const MOST_DEPTH: u32 = 3;
+/// Events gathered by following relations of relations.
+const MOST_FOLLOWED: usize = 10_000;
+
+/// The events that refer to an event or to one that refers to it, [`MOST_DEPTH`] deep, by place.
+pub fn recursively(
+    from: &impl Read,
+    room: RoomSn,
+    event_id: &str,
+) -> Result<BTreeMap<EventNo, Relation>> {
+    let mut found = BTreeMap::new();
+    let mut parents = vec![event_id.to_owned()];
+    for _ in 0..MOST_DEPTH {
+        let mut next = Vec::new();
+        for parent in &parents {
+            for (no, relation) in of(from, room, parent)? {
+                if found.len() == MOST_FOLLOWED {
+                    return Ok(found);
+                }
+                if found.insert(no, relation).is_none() {
+                    next.push(no);
+                }
+            }
+        }
+        let events = event_log::get_many(from, room, &next)?;
+        parents = events
+            .into_iter()
+            .map(|(_, event)| event.event_id.to_string())
+            .collect();
     }
     Ok(found)
 }

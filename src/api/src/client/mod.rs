@@ -12,6 +12,7 @@ pub mod devices;
 pub mod directory;
 pub mod event;
 pub mod filters;
+pub mod hierarchy;
 pub mod join;
 pub mod joined_rooms;
 pub mod keys;
@@ -21,6 +22,7 @@ pub mod membership;
 pub mod media_download;
 pub mod media_upload;
 pub mod messages;
+pub mod mutual_rooms;
 pub mod openid;
 pub mod presence;
 pub mod profile;
@@ -29,16 +31,21 @@ pub mod pushers;
 pub mod receipts;
 pub mod redact;
 pub mod registration;
+pub mod relations;
 pub mod reports;
 mod room_error;
 pub mod room_keys;
 mod room_names;
 mod room_reader;
 pub mod room_state;
+pub mod search;
 pub mod send;
 pub mod state;
+pub mod summary;
 pub mod sync;
 pub mod third_party;
+pub mod threads;
+pub mod timestamp;
 pub mod to_device;
 pub mod typing;
 pub mod upgrade;
@@ -66,6 +73,7 @@ pub fn routes() -> Router<App> {
         .merge(directory::routes())
         .merge(event::routes())
         .merge(filters::routes())
+        .merge(hierarchy::routes())
         .merge(join::routes())
         .merge(joined_rooms::routes())
         .merge(keys::routes())
@@ -75,6 +83,7 @@ pub fn routes() -> Router<App> {
         .merge(media_download::routes())
         .merge(media_upload::routes())
         .merge(messages::routes())
+        .merge(mutual_rooms::routes())
         .merge(openid::routes())
         .merge(presence::routes())
         .merge(profile::routes())
@@ -83,13 +92,18 @@ pub fn routes() -> Router<App> {
         .merge(receipts::routes())
         .merge(redact::routes())
         .merge(registration::routes())
+        .merge(relations::routes())
         .merge(reports::routes())
         .merge(room_keys::routes())
         .merge(room_state::routes())
+        .merge(search::routes())
         .merge(send::routes())
         .merge(state::routes())
+        .merge(summary::routes())
         .merge(sync::routes())
         .merge(third_party::routes())
+        .merge(threads::routes())
+        .merge(timestamp::routes())
         .merge(to_device::routes())
         .merge(typing::routes())
         .merge(upgrade::routes())
