@@ -22,7 +22,8 @@ fn closed_registration_lets_nobody_in() {
 #[test]
 fn registration_by_token_asks_for_one() {
     let mut options = options();
-    options.registration = "token\"\ntokens = [\"let me in\"]\n#".to_owned();
+    options.registration = "token".to_owned();
+    options.tokens = vec!["let me in".to_owned()];
     let server = Server::start(options);
     let client = server.client();
     let asked = client.post("/v3/register", json!({}));

@@ -96,10 +96,8 @@ fn not_json(error: &serde_json::Error) -> ApiError {
 }
 
 fn refuse(text: &str, error: &serde_json::Error) -> ApiError {
-    if !error.is_data() {
-        return not_json(error);
-    }
-    // The shape was found wrong before the end was seen: what follows may not be JSON at all.
+    // Whether it is JSON at all is asked first: serde's own word for a wrong shape is at times that of
+    // wrong syntax, and a shape may be found wrong before the syntax is.
     if let Err(syntax) = is_json(text) {
         return not_json(&syntax);
     }

@@ -90,7 +90,11 @@ impl Server {
         let for_upkeep = app.clone();
         let upkeep = tokio::spawn(async move {
             let node = for_upkeep.node();
-            tokio::join!(for_upkeep.run_upkeep(), node.run_media_upkeep(), node.run_ephemeral());
+            tokio::join!(
+                for_upkeep.run_upkeep(),
+                node.run_media_upkeep(),
+                node.run_ephemeral()
+            );
         });
         Ok(Server {
             app,

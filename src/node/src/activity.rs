@@ -14,6 +14,9 @@ use store::Position;
 pub struct Touched {
     /// Rooms in which everyone joined may have something new.
     pub rooms: Vec<RoomSn>,
+    /// Rooms in which one of `users` has something new that the others don't see: looked at by the next
+    /// /sync of everyone, but nobody is woken.
+    pub quiet_rooms: Vec<RoomSn>,
     /// Users who have something new for themselves.
     pub users: Vec<UserSn>,
     /// Who begins or ceases to be joined, so that [`crate::Audience`] stays true.
@@ -71,7 +74,7 @@ impl Activity {
     }
 
     pub(crate) fn note(&self, touched: &Touched, position: Position) {
-        for room in &touched.rooms {
+        for room in touched.rooms.iter().chain(&touched.quiet_rooms) {
             self.rooms.set(room.0, position);
         }
         for user in touched.users.iter().filter(|user| user.is_local()) {

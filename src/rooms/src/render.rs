@@ -38,6 +38,8 @@ pub struct Renderer<'a, R: Read> {
     pub with_room_id: bool,
     /// Whether relations are bundled.
     pub with_relations: bool,
+    /// Whether events are shown as servers exchange them.
+    pub federation_format: bool,
 }
 
 impl<'a, R: Read> Renderer<'a, R> {
@@ -59,6 +61,7 @@ impl<'a, R: Read> Renderer<'a, R> {
             visibility,
             with_room_id: true,
             with_relations: true,
+            federation_format: false,
         }
     }
 
@@ -127,6 +130,39 @@ impl<'a, R: Read> Renderer<'a, R> {
         } else {
             event::render::client_event(out, self.rules, &event.event_id, &event.json, options);
         }
+        Ok(())
+    }
+
+    /// The whole event, with its id and `unsigned`.
+    fn as_federated(
+        &self,
+        out: &mut Vec<u8>,
+        event: &StoredEvent,
+        marks: &Marks,
+        unsigned: &str,
+    ) -> Result<()> {
+        let redacted;
+        let whole = if marks.redacted_by.is_some() {
+            redacted = event::redaction::redact(self.rules, &event.json);
+            std::str::from_utf8(&redacted).map_err(|_| self.damaged())?
+        } else {
+            &event.json
+        };
+        out.push(b'{');
+        for (key, value) in json::members(whole) {
+            if key != "unsigned" && key != "event_id" {
+                out.push(b'"');
+                out.extend_from_slice(key.as_bytes());
+                out.extend_from_slice(b"\":");
+                out.extend_from_slice(value.as_bytes());
+                out.push(b',');
+            }
+        }
+        out.extend_from_slice(b"\"event_id\":");
+        json::write_string(out, &event.event_id);
+        out.extend_from_slice(b",\"unsigned\":{");
+        out.extend_from_slice(unsigned.as_bytes());
+        out.extend_from_slice(b"}}");
         Ok(())
     }
 

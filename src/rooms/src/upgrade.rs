@@ -10,7 +10,9 @@ use names::UserSn;
 use serde_json::{Map, Value, json as value};
 
 use crate::membership::{MemberProfile, member_content};
-use crate::{Error, NewEvent, Result, RoomWriter, Sender, aliases, directory, event_log, members, state};
+use crate::{
+    Error, NewEvent, Result, RoomWriter, Sender, aliases, directory, event_log, members, state,
+};
 
 /// The types that go along with an empty state key, in the order in which the new room gets them. Power
 /// levels have a way of their own.

@@ -10,7 +10,9 @@ use rooms::visibility::Visibility;
 use rooms::{EventNo, Flags, RoomHead, StoredEvent, UserRoom, event_log, receipts};
 use store::{At, Position, View};
 use users::account_data::Item;
+use users::filters::EventFormat;
 
+use crate::fields::Fields;
 use crate::filtered::{Piece, Selection, shows};
 use crate::response::{Request, StateMode};
 use crate::room_state::{self, Entries, Members};
@@ -129,13 +131,31 @@ impl<'a> Room<'a> {
         let (view, now_ms) = (self.shared.view, request.now_ms);
         let mut renderer = Renderer::new(view, self.room, rules, viewer, &self.visibility, now_ms);
         renderer.with_room_id = false;
+        renderer.federation_format = request.filter.event_format == EventFormat::Federation;
         Some(renderer)
     }
 
-    /// Whose member events go with a timeline that is loaded lazily: the senders', and the viewer's own.
-    fn senders(&self, piece: &Piece) -> Result<BTreeSet<String>> {
+    /// Appends a list of events with the fields that the client wants.
+    fn write_events(
+        &self,
+        out: &mut Vec<u8>,
+        renderer: &Renderer<'_, View>,
+        events: &[(EventNo, StoredEvent)],
+    ) -> Result<()> {
+        let start = out.len();
+        renderer.list(out, events)?;
+        if let Some(paths) = &self.shared.request.filter.event_fields {
+            Fields::new(paths).choose(out, start);
+        }
+        Ok(())
+    }
+
+    /// Whose member events go with a timeline that is loaded lazily: the senders', those that name the
+    /// room, and the viewer's own.
+    fn senders(&self, piece: &Piece, heroes: &[UserSn]) -> Result<BTreeSet<String>> {
         let request = self.shared.request;
         let mut users: Vec<UserSn> = piece.events.iter().map(|(_, event)| event.sender).collect();
+        users.extend_from_slice(heroes);
         users.sort_unstable();
         users.dedup();
         let lazy = &request.filter.room.state;
@@ -156,7 +176,13 @@ impl<'a> Room<'a> {
     }
 
     /// The state that goes with the timeline.
-    fn state(&self, piece: &Piece, start: EventNo, end: EventNo) -> Result<Entries> {
+    fn state(
+        &self,
+        piece: &Piece,
+        heroes: &[UserSn],
+        start: EventNo,
+        end: EventNo,
+    ) -> Result<Entries> {
         let (view, request) = (self.shared.view, self.shared.request);
         let lazy = request.filter.room.state.lazy_load_members;
         // The state before the timeline, or where clients ask so, after it.
@@ -166,7 +192,7 @@ impl<'a> Room<'a> {
         };
         let branch = self.head.branch;
         let senders = if lazy {
-            self.senders(piece)?
+            self.senders(piece, heroes)?
         } else {
             BTreeSet::new()
         };
@@ -255,14 +281,17 @@ impl<'a> Room<'a> {
         } else {
             start
         };
-        let entries = self.state(&piece, start, end)?;
-        let members_changed = self.anew
-            || entries.keys().any(|(of, _)| of == "m.room.member")
-            || self.members_changed(end)?;
+        let members_changed = self.anew || self.members_changed(end)?;
+        let heroes = match members_changed {
+            true => summary::heroes(view, self.room, request.user)?,
+            false => None,
+        };
+        let shown_heroes = heroes.as_deref().unwrap_or_default();
+        let entries = self.state(&piece, shown_heroes, start, end)?;
         told.members = self.shown_members(&entries, &piece)?;
         let state = self.state_events(entries)?;
         out.extend_from_slice(b"{\"timeline\":{\"events\":");
-        renderer.list(out, &piece.events)?;
+        self.write_events(out, &renderer, &piece.events)?;
         let prev_batch = PaginationToken::Place(start);
         let limited = piece.limited || (self.anew && self.since().is_some());
         out.extend_from_slice(
@@ -273,7 +302,6 @@ impl<'a> Room<'a> {
         write_account_data(out, account_data);
         if members_changed {
             out.extend_from_slice(b",\"summary\":");
-            let heroes = summary::heroes(view, self.room, request.user)?;
             summary::render(out, view, &self.head, heroes.as_deref())?;
         }
         self.write_unread(out)?;
@@ -340,7 +368,7 @@ impl<'a> Room<'a> {
             StateMode::After => b",\"state_after\":{\"events\":".as_slice(),
         });
         let from = out.len();
-        renderer.list(out, state)?;
+        self.write_events(out, renderer, state)?;
         out.push(b'}');
         if self.shared.request.state_mode == StateMode::After {
             // The name from before it was in the specification.
@@ -446,13 +474,13 @@ impl<'a> Room<'a> {
         let start = piece.events.first().map_or(end, |(no, _)| *no);
         // Who was never in sees the leaving, not the state.
         let entries = if self.visibility.was_joined() {
-            self.state(&piece, start, end)?
+            self.state(&piece, &[], start, end)?
         } else {
             Entries::new()
         };
         let state = self.state_events(entries)?;
         out.extend_from_slice(b"{\"timeline\":{\"events\":");
-        renderer.list(out, &piece.events)?;
+        self.write_events(out, &renderer, &piece.events)?;
         let prev_batch = PaginationToken::Place(start);
         let limited = piece.limited;
         out.extend_from_slice(

@@ -30,6 +30,8 @@ pub struct ServerOptions {
     pub server_name: String,
     /// `registration.mode`.
     pub registration: String,
+    /// `registration.tokens`.
+    pub tokens: Vec<String>,
     /// `registration.shared_secret`.
     pub shared_secret: Option<String>,
     /// `limits.enabled`.
@@ -47,6 +49,7 @@ impl ServerOptions {
             binary: binary.into(),
             server_name: "test.example".to_owned(),
             registration: "open".to_owned(),
+            tokens: Vec::new(),
             shared_secret: None,
             limits: false,
             sync: "never".to_owned(),
@@ -62,12 +65,12 @@ impl ServerOptions {
         format!(
             "server_name = {:?}\ndata_dir = {data:?}\n\n\
              [[listen]]\nbind = \"127.0.0.1:{port}\"\n\n\
-             [registration]\nmode = {:?}\n{secret}\n\
+             [registration]\nmode = {:?}\ntokens = {:?}\n{secret}\n\
              [limits]\nenabled = {}\n\n\
              [password]\nhash_memory = \"1 MiB\"\nhash_passes = 1\n\n\
              [federation]\nallow_private_networks = true\n\n\
              [storage]\nsync = {:?}\n\n{}",
-            self.server_name, self.registration, self.limits, self.sync, self.more
+            self.server_name, self.registration, self.tokens, self.limits, self.sync, self.more
         )
     }
 }

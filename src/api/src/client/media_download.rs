@@ -226,7 +226,10 @@ async fn send_file(
     };
     let selection = range::select(conditions, &sending.etag, sending.length);
     let part = match selection {
-        Selection::Whole => sending.length.checked_sub(1).map(|last| ByteRange { first: 0, last }),
+        Selection::Whole => sending
+            .length
+            .checked_sub(1)
+            .map(|last| ByteRange { first: 0, last }),
         Selection::Part(part) => Some(part),
         Selection::NotModified | Selection::Unsatisfiable => None,
     };
@@ -238,12 +241,7 @@ async fn send_file(
 }
 
 /// The bytes of a part. A small part is read at once, a large one as the client takes it.
-async fn stream(
-    app: &App,
-    file: FileId,
-    length: u64,
-    part: ByteRange,
-) -> Result<Body, ApiError> {
+async fn stream(app: &App, file: FileId, length: u64, part: ByteRange) -> Result<Body, ApiError> {
     let open = app.node().media().read(file, length).await?;
     let section = open.section(part)?;
     let file = tokio::fs::File::from_std(section.into_inner());
@@ -285,7 +283,10 @@ impl Sending {
         *response.status_mut() = status;
         let fields = response.headers_mut();
         for (name, value) in headers::SAFETY {
-            fields.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+            fields.insert(
+                HeaderName::from_static(name),
+                HeaderValue::from_static(value),
+            );
         }
         fields.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
         match selection {
@@ -294,7 +295,10 @@ impl Sending {
             }
             Selection::Part(part) => {
                 fields.insert(header::CONTENT_LENGTH, part.length().into());
-                fields.insert(header::CONTENT_RANGE, value(part.content_range(self.length))?);
+                fields.insert(
+                    header::CONTENT_RANGE,
+                    value(part.content_range(self.length))?,
+                );
             }
             Selection::Unsatisfiable => {
                 let whole = range::unsatisfied_content_range(self.length);

@@ -129,7 +129,10 @@ async fn mark(
         if receipts::put(&mut txn, room, user, kind, thread, receipt)? {
             match kind {
                 ReceiptKind::Public => touched.rooms.push(room),
-                ReceiptKind::Private => touched.users.push(user),
+                ReceiptKind::Private => {
+                    touched.users.push(user);
+                    touched.quiet_rooms.push(room);
+                }
             }
         }
     }

@@ -356,7 +356,7 @@ async fn register_by_secret(
         return Err(refused("Unrecognised nonce").with_status(StatusCode::BAD_REQUEST));
     }
     if !is_signed(&secret, &request) {
-        return Err(refused("HMAC incorrect").with_status(StatusCode::FORBIDDEN));
+        return Err(ApiError::forbidden("HMAC incorrect"));
     }
     if request.password.is_empty() || request.password.len() > 512 {
         return Err(ApiError::invalid_param("The password has 1 to 512 bytes"));
