@@ -12,9 +12,8 @@ impl Node {
     /// If the user's rooms can't be read.
     pub fn keys_changed(&self, user: UserSn) -> Result<Touched, NodeError> {
         Ok(Touched {
-            users: vec![user],
             rooms: rooms::members::joined_rooms(&self.store.head(), user)?,
-            memberships: Vec::new(),
+            ..Touched::user(user)
         })
     }
 }

@@ -82,11 +82,10 @@ pub(crate) fn touched(room: RoomSn, effects: &Effects) -> Touched {
     }
     let changes = effects.memberships.iter();
     Touched {
-        rooms: vec![room],
-        users: Vec::new(),
         memberships: changes
             .map(|&(user, joined)| MembershipChange { room, user, joined })
             .collect(),
+        ..Touched::room(room)
     }
 }
 
