@@ -261,3 +261,59 @@ fn messages_keep_their_order_while_tokens_stay_valid() {
     );
     assert_eq!(ids, [sent[2].clone(), sent[1].clone(), sent[0].clone()]);
 }
+
+#[test]
+fn the_members_of_a_room_are_listed_as_they_were() {
+    let server = server();
+    let (alice, bob) = (server.register("alice"), server.register("bob"));
+    let room = alice.create_public_room();
+    alice.say(&room, "alone");
+    let before = alice.sync(None, "").next_batch().to_owned();
+    bob.join(&room);
+    let members = |user: &User, query: &str| -> Vec<String> {
+        let answer = user.get(&format!("/v3/rooms/{room}/members{query}")).ok();
+        let mut ids: Vec<String> = column(&answer["chunk"], "state_key")
+            .into_iter()
+            .map(str::to_owned)
+            .collect();
+        ids.sort();
+        ids
+    };
+    let at = format!("?at={}", encode(&before));
+    let mut both = vec![alice.id.clone(), bob.id.clone()];
+    both.sort();
+    assert_eq!(members(&alice, &at), [alice.id.clone()]);
+    assert_eq!(members(&alice, ""), both);
+    bob.leave(&room);
+    server.register("carol").join(&room);
+    assert_eq!(
+        members(&bob, ""),
+        both,
+        "who has left sees the members of then"
+    );
+    assert_eq!(members(&bob, "?membership=join"), [alice.id.clone()]);
+    assert_eq!(members(&bob, "?not_membership=join"), [bob.id.clone()]);
+    let answer = alice.get(&format!("/v3/rooms/{room}/members?membership=nothing"));
+    answer.error(400, "M_INVALID_PARAM");
+}
+
+#[test]
+fn old_clients_are_told_of_a_room_at_once() {
+    let server = server();
+    let (alice, bob, room) = pair(&server);
+    let sent = messages(&alice, &room, 3);
+    let answer = bob
+        .get(&format!("/v3/rooms/{room}/initialSync?limit=2"))
+        .ok();
+    assert_eq!(
+        column(&answer["messages"]["chunk"], "event_id"),
+        [&sent[1], &sent[2]]
+    );
+    assert_eq!(
+        (&answer["room_id"], &answer["membership"]),
+        (&json!(room), &json!("join"))
+    );
+    let token = encode(answer["messages"]["start"].as_str().expect("a token"));
+    let (before, _) = page(&bob, &room, &format!("dir=b&limit=1&from={token}"));
+    assert_eq!(before, sent[..1]);
+}

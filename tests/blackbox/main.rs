@@ -28,6 +28,7 @@ mod registration;
 mod relations;
 mod room_creation;
 mod room_summary;
+mod search;
 mod sync;
 mod sync_rooms;
 mod to_device;

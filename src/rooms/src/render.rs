@@ -23,6 +23,9 @@ pub struct Viewer<'a> {
     pub device: Option<&'a str>,
 }
 
+/// The device and transaction id that made an event.
+type Transaction = (String, String);
+
 /// Events read and rendered at once in a long list.
 const PIECE: usize = 256;
 
@@ -95,11 +98,18 @@ impl<'a, R: Read> Renderer<'a, R> {
             self.room,
             events.iter().map(|(_, e)| &e.event_id),
         )?;
+        let own = events.iter().filter(|(_, event)| self.is_own(event));
+        let own: Vec<EventNo> = own.map(|(no, _)| *no).collect();
+        let mut transactions = send::transactions_of(self.from, self.room, &own)?.into_iter();
         for (index, ((no, event), marks)) in events.iter().zip(&marks).enumerate() {
             if index > 0 {
                 out.push(b',');
             }
-            self.marked(out, *no, event, marks)?;
+            let transaction = match self.is_own(event) {
+                true => transactions.next().flatten(),
+                false => None,
+            };
+            self.marked(out, *no, event, marks, transaction)?;
         }
         Ok(())
     }
@@ -107,7 +117,19 @@ impl<'a, R: Read> Renderer<'a, R> {
     /// Appends one event to `out`.
     pub fn event(&self, out: &mut Vec<u8>, no: EventNo, event: &StoredEvent) -> Result<()> {
         let marks = event_log::marks(self.from, self.room, &event.event_id)?;
-        self.marked(out, no, event, &marks)
+        self.marked(out, no, event, &marks, self.transaction(no, event)?)
+    }
+
+    /// Sent by the viewer, who alone is told transaction ids.
+    fn is_own(&self, event: &StoredEvent) -> bool {
+        event.sender == self.viewer.user && self.viewer.device.is_some()
+    }
+
+    fn transaction(&self, no: EventNo, event: &StoredEvent) -> Result<Option<Transaction>> {
+        match self.is_own(event) {
+            true => send::transaction_of(self.from, self.room, no),
+            false => Ok(None),
+        }
     }
 
     fn marked(
@@ -116,9 +138,10 @@ impl<'a, R: Read> Renderer<'a, R> {
         no: EventNo,
         event: &StoredEvent,
         marks: &Marks,
+        transaction: Option<Transaction>,
     ) -> Result<()> {
         let mut unsigned = String::with_capacity(64);
-        self.write_unsigned(&mut unsigned, no, event, marks)?;
+        self.write_unsigned(&mut unsigned, no, event, marks, transaction)?;
         let options = RenderOptions {
             with_room_id: self.with_room_id,
             unsigned: &unsigned,
@@ -179,6 +202,7 @@ impl<'a, R: Read> Renderer<'a, R> {
         no: EventNo,
         event: &StoredEvent,
         marks: &Marks,
+        transaction: Option<Transaction>,
     ) -> Result<()> {
         let sent_ms = json::member(&event.json, "origin_server_ts").and_then(json::integer);
         let age = (self.now_ms as i64).saturating_sub(sent_ms.unwrap_or(0));
@@ -194,10 +218,8 @@ impl<'a, R: Read> Renderer<'a, R> {
         unsigned.push_str(",\"membership\":\"");
         unsigned.push_str(membership);
         unsigned.push('"');
-        if event.sender == self.viewer.user
-            && let Some(device) = self.viewer.device
-            && let Some((of, id)) = send::transaction_of(self.from, self.room, no)?
-            && of == device
+        if let Some((of, id)) = transaction
+            && self.viewer.device == Some(&of)
         {
             unsigned.push_str(",\"transaction_id\":");
             push_string(unsigned, &id);
@@ -317,7 +339,8 @@ impl<'a, R: Read> Renderer<'a, R> {
         marks.threaded = false;
         marks.referenced = false;
         let mut out = Vec::with_capacity(512);
-        self.marked(&mut out, no, event, &marks)?;
+        let transaction = self.transaction(no, event)?;
+        self.marked(&mut out, no, event, &marks, transaction)?;
         String::from_utf8(out).map_err(|_| self.damaged())
     }
 

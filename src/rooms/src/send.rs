@@ -63,6 +63,16 @@ pub fn transaction_of(
     Ok(EVENT_TRANSACTIONS.get(from, &(room, no))?)
 }
 
+/// The device and transaction id that made each of many events.
+pub fn transactions_of(
+    from: &impl Read,
+    room: RoomSn,
+    nos: &[EventNo],
+) -> Result<Vec<Option<(String, String)>>> {
+    let keys: Vec<_> = nos.iter().map(|no| (room, *no)).collect();
+    Ok(EVENT_TRANSACTIONS.multi_get(from, &keys)?)
+}
+
 /// Forgets at most `most` transactions from before `before_ms`; says whether there may be more.
 pub fn forget_transactions(txn: &mut Txn, before_ms: u64, most: usize) -> Result<bool> {
     let mut old = Vec::new();

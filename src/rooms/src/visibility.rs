@@ -208,3 +208,77 @@ pub fn may_peek(from: &impl Read, room: RoomSn, user: UserSn) -> Result<bool> {
 pub fn is_shown(event: &StoredEvent) -> bool {
     event.flags.0 & (Flags::REJECTED.0 | Flags::SOFT_FAILED.0) == 0
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OPEN: [(u64, HistoryVisibility); 1] = [(2, HistoryVisibility::Shared)];
+
+    fn seen_by(
+        visibility: &[(u64, HistoryVisibility)],
+        membership: &[(u64, Membership)],
+    ) -> Visibility {
+        let place = |no: u64| EventNo(no);
+        Visibility {
+            visibility: visibility
+                .iter()
+                .map(|(no, is)| (place(*no), *is))
+                .collect(),
+            membership: membership
+                .iter()
+                .map(|(no, is)| (place(*no), *is))
+                .collect(),
+        }
+    }
+
+    /// The places from 1 to 12 that are seen.
+    fn places(of: &Visibility) -> Vec<u64> {
+        (1..=12)
+            .filter(|no| of.allows_place(EventNo(*no)))
+            .collect()
+    }
+
+    #[test]
+    fn who_has_left_sees_up_to_their_leaving() {
+        use Membership::{Invite, Join, Leave};
+        let left = seen_by(&OPEN, &[(4, Invite), (6, Join), (9, Leave)]);
+        assert_eq!(places(&left), (1..=9).collect::<Vec<_>>());
+        assert_eq!(left.left_at(), Some(EventNo(9)));
+        let back = seen_by(&OPEN, &[(4, Join), (6, Leave), (9, Join)]);
+        assert_eq!(places(&back), (1..=12).collect::<Vec<_>>());
+        assert_eq!(
+            (back.left_at(), back.joined_since()),
+            (None, Some(EventNo(9)))
+        );
+        let again = seen_by(&OPEN, &[(4, Join), (6, Leave), (9, Invite)]);
+        assert_eq!(again.left_at(), Some(EventNo(6)));
+        assert_eq!(seen_by(&OPEN, &[(4, Invite), (6, Leave)]).left_at(), None);
+    }
+
+    #[test]
+    fn a_closed_history_begins_with_the_invitation_or_the_join() {
+        use Membership::{Invite, Join};
+        let mine = [(4, Invite), (6, Join)];
+        let from = |first| (first..=12).collect::<Vec<_>>();
+        let invited = seen_by(&[(2, HistoryVisibility::Invited)], &mine);
+        // What is said where nothing was said of the visibility yet is shared.
+        assert_eq!(places(&invited)[2..], from(4));
+        let joined = seen_by(&[(2, HistoryVisibility::Joined)], &mine);
+        assert!(!joined.allows_place(EventNo(5)));
+        assert!(joined.allows_place(EventNo(6)) && joined.allows_place(EventNo(12)));
+    }
+
+    #[test]
+    fn the_world_sees_what_happens_while_a_room_is_open_to_it() {
+        let visibility = [
+            (2, HistoryVisibility::Shared),
+            (5, HistoryVisibility::WorldReadable),
+            (8, HistoryVisibility::Joined),
+        ];
+        let stranger = seen_by(&visibility, &[]);
+        assert_eq!(places(&stranger), [5, 6, 7, 8]);
+        assert!(!stranger.is_world_readable());
+        assert!(seen_by(&visibility[..2], &[]).is_world_readable());
+    }
+}

@@ -12,7 +12,7 @@ use quick_cache::sync::Cache;
 use rooms::{EventNo, RoomHead, StoredEvent, event_log, receipts, state};
 use store::{Position, Read};
 use users::push::rules::{changed_at, get as push_rules};
-use users::push::{EventFacts, Ruleset, UserFacts, evaluate};
+use users::push::{Actions, EventFacts, Ruleset, UserFacts, evaluate};
 use users::unread::{Receipts, Unread};
 
 use crate::Result;
@@ -61,7 +61,8 @@ pub struct Subject<'a> {
 }
 
 impl UnreadCounts {
-    fn ruleset(
+    /// A user's push rules as they are evaluated, and when they were changed.
+    pub fn ruleset(
         &self,
         from: &impl Read,
         user: UserSn,
@@ -128,7 +129,7 @@ fn fold(from: &impl Read, of: &Subject<'_>, rules: &Ruleset, counted: &mut Count
                 }
             }
         } else if event.flags.is_visible() && !counted.receipts.is_read(no.0, thread) {
-            room.add(of, rules, &event, &mut counted.unread)?;
+            room.add(of, rules, &event, &mut counted.unread);
         }
     }
     counted.upto = of.head.next;
@@ -136,7 +137,7 @@ fn fold(from: &impl Read, of: &Subject<'_>, rules: &Ruleset, counted: &mut Count
 }
 
 /// What push rules may ask of the room.
-struct RoomFacts {
+pub struct RoomFacts {
     rules: Option<&'static RoomRules>,
     create: Option<AuthEvent>,
     levels: Option<AuthEvent>,
@@ -145,7 +146,8 @@ struct RoomFacts {
 }
 
 impl RoomFacts {
-    fn read(from: &impl Read, of: &Subject<'_>) -> Result<Self> {
+    /// Reads what rules may ask.
+    pub fn read(from: &impl Read, of: &Subject<'_>) -> Result<Self> {
         let keys = [
             ("m.room.create", ""),
             ("m.room.power_levels", ""),
@@ -208,13 +210,18 @@ impl RoomFacts {
         }
     }
 
-    fn add(
+    fn add(&self, of: &Subject<'_>, rules: &Ruleset, event: &StoredEvent, unread: &mut Unread) {
+        let actions = self.actions(of, rules, event);
+        unread.add(event.thread_root.as_deref(), actions);
+    }
+
+    /// What a user's rules say of an event.
+    pub fn actions<'r>(
         &self,
         of: &Subject<'_>,
-        rules: &Ruleset,
+        rules: &'r Ruleset,
         event: &StoredEvent,
-        unread: &mut Unread,
-    ) -> Result<()> {
+    ) -> &'r Actions {
         let text = |key| json::member(&event.json, key).and_then(json::string);
         let (kind, sender) = (
             text("type").unwrap_or_default(),
@@ -236,7 +243,6 @@ impl RoomFacts {
             user_id: of.user_id,
             display_name: self.display_name.as_deref(),
         };
-        unread.add(event.thread_root.as_deref(), evaluate(rules, &facts, &me));
-        Ok(())
+        evaluate(rules, &facts, &me)
     }
 }

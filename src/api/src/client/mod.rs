@@ -13,6 +13,7 @@ pub mod directory;
 pub mod event;
 pub mod filters;
 pub mod hierarchy;
+pub mod initial_sync;
 pub mod join;
 pub mod joined_rooms;
 pub mod keys;
@@ -23,6 +24,7 @@ pub mod members;
 pub mod membership;
 pub mod messages;
 pub mod mutual_rooms;
+pub mod notifications;
 pub mod openid;
 pub mod presence;
 pub mod profile;
@@ -74,16 +76,18 @@ pub fn routes() -> Router<App> {
         .merge(event::routes())
         .merge(filters::routes())
         .merge(hierarchy::routes())
+        .merge(initial_sync::routes())
         .merge(join::routes())
         .merge(joined_rooms::routes())
         .merge(keys::routes())
         .merge(login::routes())
-        .merge(members::routes())
-        .merge(membership::routes())
         .merge(media_download::routes())
         .merge(media_upload::routes())
+        .merge(members::routes())
+        .merge(membership::routes())
         .merge(messages::routes())
         .merge(mutual_rooms::routes())
+        .merge(notifications::routes())
         .merge(openid::routes())
         .merge(presence::routes())
         .merge(profile::routes())

@@ -180,3 +180,35 @@ fn put_fully_read(
     account_data::put_room(txn, user, room, FULLY_READ, content.as_bytes())?;
     Ok(true)
 }
+
+#[cfg(test)]
+mod tests {
+    use names::UserSn;
+    use rooms::Flags;
+    use store::Position;
+
+    use super::*;
+
+    fn event(id: &str, thread_root: Option<&str>) -> StoredEvent {
+        StoredEvent {
+            position: Position(1),
+            flags: Flags::default(),
+            branch: 0,
+            sender: UserSn(1),
+            event_id: id.into(),
+            thread_root: thread_root.map(Into::into),
+            json: "{}".into(),
+        }
+    }
+
+    #[test]
+    fn a_receipt_names_the_thread_that_the_event_is_in() {
+        let fits = |event: &StoredEvent, thread| check_thread(event, thread).is_ok();
+        let reply = event("$reply", Some("$root"));
+        assert!(fits(&reply, None) && fits(&reply, Some("$root")));
+        assert!(!fits(&reply, Some(MAIN)) && !fits(&reply, Some("$reply")));
+        let root = event("$root", None);
+        assert!(fits(&root, Some(MAIN)) && fits(&root, Some("$root")));
+        assert!(!fits(&root, Some("$other")));
+    }
+}
