@@ -146,6 +146,9 @@ impl<'a, R: Read> Renderer<'a, R> {
             with_room_id: self.with_room_id,
             unsigned: &unsigned,
         };
+        if self.federation_format {
+            return self.as_federated(out, event, marks, &unsigned);
+        }
         if marks.redacted_by.is_some() {
             let redacted = event::redaction::redact(self.rules, &event.json);
             let redacted = std::str::from_utf8(&redacted).map_err(|_| self.damaged())?;

@@ -381,11 +381,11 @@ impl Shared {
         let mut next_look = Instant::now();
         loop {
             let stop = self.wait_for_work(pause);
-            if self.sync != SyncMode::Never || stop {
-                if let Err(error) = self.sync_once() {
-                    self.fail(error);
-                    return;
-                }
+            if (self.sync != SyncMode::Never || stop)
+                && let Err(error) = self.sync_once()
+            {
+                self.fail(error);
+                return;
             }
             self.answer();
             if next_look <= Instant::now() {
