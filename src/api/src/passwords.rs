@@ -8,6 +8,9 @@ use node::{Lane, Node};
 
 use crate::error::{ApiError, ErrCode};
 
+/// Says whether a character belongs to a class.
+type CharacterClass = fn(char) -> bool;
+
 /// The longest password, in bytes.
 const MAX_PASSWORD_BYTES: usize = 512;
 
@@ -84,7 +87,7 @@ pub fn check_new(config: &Password, password: &str) -> Result<(), ApiError> {
         let least = config.min_length.max(1);
         return weak(format!("The password needs at least {least} characters"));
     }
-    let rules: [(bool, fn(char) -> bool, &str); 4] = [
+    let rules: [(bool, CharacterClass, &str); 4] = [
         (config.require_digit, |c| c.is_ascii_digit(), "a digit"),
         (config.require_symbol, |c| !c.is_alphanumeric(), "a symbol"),
         (

@@ -182,7 +182,7 @@ mod tests {
         let last = MOST_LOOKED_AT as u64 * 2;
         let rare = |no| no == 7;
         let (found, next) = read_of(span(Way::Backward, last, 0, 5), (1..last).rev(), rare);
-        assert_eq!(found, []);
+        assert!(found.is_empty());
         let start = next.unwrap();
         assert_eq!(start, last - MOST_LOOKED_AT as u64);
         let (found, next) = read_of(span(Way::Backward, start, 0, 5), (1..start).rev(), rare);

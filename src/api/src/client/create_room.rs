@@ -36,6 +36,7 @@ enum Visibility {
 
 #[derive(Clone, Copy, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[expect(clippy::enum_variant_names, reason = "the names of the specification")]
 enum PresetName {
     PrivateChat,
     PublicChat,

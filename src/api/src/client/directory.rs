@@ -87,7 +87,8 @@ async fn set_visibility(
         let has_power = writer.with_power_levels(|levels| {
             levels.user(me.user_id) >= levels.to_send("m.room.canonical_alias", true)
         })?;
-        if !session.admin && !(joined && has_power) {
+        let may_publish = session.admin || (joined && has_power);
+        if !may_publish {
             return Err(ApiError::forbidden(
                 "Publishing the room needs the power to set its canonical alias",
             ));

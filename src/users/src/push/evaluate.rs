@@ -173,7 +173,7 @@ impl Path {
     fn new(key: &str) -> Self {
         let names = split_path(key);
         match names.split_first() {
-            Some((first, rest)) if rest.is_empty() => match first.as_str() {
+            Some((first, [])) => match first.as_str() {
                 "type" => Path::Type,
                 "sender" => Path::Sender,
                 "room_id" => Path::RoomId,
