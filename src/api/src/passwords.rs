@@ -8,9 +8,6 @@ use node::{Lane, Node};
 
 use crate::error::{ApiError, ErrCode};
 
-/// Says whether a character belongs to a class.
-type CharacterClass = fn(char) -> bool;
-
 /// The longest password, in bytes.
 const MAX_PASSWORD_BYTES: usize = 512;
 
@@ -75,6 +72,9 @@ impl Passwords {
     }
 }
 
+/// A kind of character that new passwords may need: whether they do, what it is, and its name.
+type Rule = (bool, fn(char) -> bool, &'static str);
+
 /// Refuses new passwords that the configuration does not allow.
 pub fn check_new(config: &Password, password: &str) -> Result<(), ApiError> {
     let weak = |why: String| Err(ApiError::new(ErrCode::WeakPassword, why));
@@ -87,7 +87,7 @@ pub fn check_new(config: &Password, password: &str) -> Result<(), ApiError> {
         let least = config.min_length.max(1);
         return weak(format!("The password needs at least {least} characters"));
     }
-    let rules: [(bool, CharacterClass, &str); 4] = [
+    let rules: [Rule; 4] = [
         (config.require_digit, |c| c.is_ascii_digit(), "a digit"),
         (config.require_symbol, |c| !c.is_alphanumeric(), "a symbol"),
         (

@@ -172,15 +172,15 @@ enum Path {
 impl Path {
     fn new(key: &str) -> Self {
         let names = split_path(key);
-        match names.split_first() {
-            Some((first, [])) => match first.as_str() {
-                "type" => Path::Type,
-                "sender" => Path::Sender,
-                "room_id" => Path::RoomId,
-                "state_key" => Path::StateKey,
-                _ => Path::Unknown,
-            },
-            Some((first, rest)) if first == "content" => Path::Content(rest.to_vec()),
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        match names.as_slice() {
+            ["type"] => Path::Type,
+            ["sender"] => Path::Sender,
+            ["room_id"] => Path::RoomId,
+            ["state_key"] => Path::StateKey,
+            ["content", rest @ ..] if !rest.is_empty() => {
+                Path::Content(rest.iter().map(|name| (*name).to_owned()).collect())
+            }
             _ => Path::Unknown,
         }
     }
