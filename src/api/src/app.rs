@@ -29,7 +29,7 @@ struct Shared {
 /// Between two rounds of [`App::run_upkeep`].
 const UPKEEP_EVERY: Duration = Duration::from_secs(30);
 
-/// Expired tokens removed in one round.
+/// Expired rows of a kind removed in one change.
 const MOST_EXPIRED: usize = 1000;
 
 impl App {
@@ -86,7 +86,7 @@ impl App {
         self.0.limiter.reload(self.config().limits.clone());
     }
 
-    /// Writes now and then when devices were seen, and removes expired tokens; returns when the server
+    /// Writes now and then when devices were seen, and removes what has expired; returns when the server
     /// drains, after a last round.
     pub async fn run_upkeep(&self) {
         loop {
@@ -106,8 +106,16 @@ impl App {
     async fn upkeep(&self) -> Result<(), ApiError> {
         self.sessions().write_seen(self.node()).await?;
         let mut txn = self.node().begin();
-        users::tokens::remove_expired(&mut txn, self.node().now_ms(), MOST_EXPIRED)?;
+        let now_ms = self.node().now_ms();
+        users::tokens::remove_expired(&mut txn, now_ms, MOST_EXPIRED)?;
         self.node().commit((), txn, Touched::nobody()).await?;
-        Ok(())
+        loop {
+            let mut txn = self.node().begin();
+            let more = users::to_device::forget_done(&mut txn, now_ms, MOST_EXPIRED)?;
+            self.node().commit((), txn, Touched::nobody()).await?;
+            if !more {
+                return Ok(());
+            }
+        }
     }
 }
