@@ -30,7 +30,7 @@ struct Shared {
 /// Between two rounds of [`App::run_upkeep`].
 const UPKEEP_EVERY: Duration = Duration::from_secs(30);
 
-/// Expired tokens, or old transaction ids, removed in one change.
+/// Expired rows of a kind removed in one change.
 const MOST_EXPIRED: usize = 1000;
 
 impl App {
@@ -87,8 +87,8 @@ impl App {
         self.0.limiter.reload(self.config().limits.clone());
     }
 
-    /// Writes now and then when devices were seen, and removes expired tokens and old transaction ids;
-    /// returns when the server drains, after a last round.
+    /// Writes now and then when devices were seen, and removes what has expired; returns when the server
+    /// drains, after a last round.
     pub async fn run_upkeep(&self) {
         loop {
             let stopped = tokio::select! {
@@ -107,16 +107,18 @@ impl App {
     async fn upkeep(&self) -> Result<(), ApiError> {
         self.sessions().write_seen(self.node()).await?;
         let mut txn = self.node().begin();
-        users::tokens::remove_expired(&mut txn, self.node().now_ms(), MOST_EXPIRED)?;
+        let now_ms = self.node().now_ms();
+        users::tokens::remove_expired(&mut txn, now_ms, MOST_EXPIRED)?;
         self.node().commit((), txn, Touched::nobody()).await?;
-        self.forget_transactions().await
+        self.forget_transactions(now_ms).await
     }
 
-    async fn forget_transactions(&self) -> Result<(), ApiError> {
-        let before_ms = self.node().now_ms().saturating_sub(TRANSACTION_LIFETIME_MS);
+    async fn forget_transactions(&self, now_ms: u64) -> Result<(), ApiError> {
+        let before_ms = now_ms.saturating_sub(TRANSACTION_LIFETIME_MS);
         loop {
             let mut txn = self.node().begin();
-            let more = forget_transactions(&mut txn, before_ms, MOST_EXPIRED)?;
+            let more = forget_transactions(&mut txn, before_ms, MOST_EXPIRED)?
+                | users::to_device::forget_done(&mut txn, now_ms, MOST_EXPIRED)?;
             self.node().commit((), txn, Touched::nobody()).await?;
             if !more {
                 return Ok(());

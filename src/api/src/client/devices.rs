@@ -30,12 +30,7 @@ pub fn routes() -> Router<App> {
 
 /// Whom a change of a user's devices concerns: the user, and all who share a room.
 pub fn change_of_devices(app: &App, user: UserSn) -> Result<Touched, ApiError> {
-    let rooms =
-        rooms::members::joined_rooms(&app.node().view(), user).map_err(ApiError::internal)?;
-    Ok(Touched {
-        rooms,
-        ..Touched::user(user)
-    })
+    Ok(app.node().keys_changed(user)?)
 }
 
 /// When a device was last seen.

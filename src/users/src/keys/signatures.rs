@@ -57,6 +57,11 @@ fn sign_device(
         Ok((key_id == self_signing.key_id()).then(|| self_signing.public_key.clone()))
     })?;
     if news {
+        // Those of self-signing keys before this one say nothing any longer.
+        let own_id = format!("ed25519:{device}");
+        stored.retain_signatures_of(signer.user_id, |key_id| {
+            Ok(key_id == own_id || key_id == self_signing.key_id())
+        })?;
         device_keys::store_signed(txn, signer.user, device, &stored)?;
     }
     Ok(news)
@@ -78,6 +83,15 @@ fn sign_own_master(
         Ok(keys.and_then(|keys| keys.public_key(key_id).map(str::to_owned)))
     })?;
     if news {
+        // Devices come and go; the signatures of those that are gone can't be checked by anyone.
+        master
+            .object
+            .retain_signatures_of(signer.user_id, |key_id| {
+                match key_id.strip_prefix("ed25519:") {
+                    Some(device) => device_keys::exists(&*txn, signer.user, device),
+                    None => Ok(false),
+                }
+            })?;
         cross_signing::store_signed_master(txn, signer.user, &master)?;
     }
     Ok(news)

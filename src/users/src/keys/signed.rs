@@ -134,6 +134,32 @@ impl SignedObject {
         }
     }
 
+    /// Drops the signatures of `user_id` by keys that `keep` does not know.
+    pub(crate) fn retain_signatures_of(
+        &mut self,
+        user_id: &str,
+        mut keep: impl FnMut(&str) -> Result<bool>,
+    ) -> Result<()> {
+        let of_user = self
+            .signatures
+            .as_mut()
+            .and_then(|signatures| signatures.get_mut(user_id))
+            .and_then(Value::as_object_mut);
+        let Some(of_user) = of_user else {
+            return Ok(());
+        };
+        let mut dropped = Vec::new();
+        for key_id in of_user.keys() {
+            if !keep(key_id)? {
+                dropped.push(key_id.clone());
+            }
+        }
+        for key_id in dropped {
+            of_user.remove(&key_id);
+        }
+        Ok(())
+    }
+
     /// Takes in one signature; true if it was not there in these bytes.
     pub(crate) fn add_signature(&mut self, user_id: &str, key_id: &str, signature: &str) -> bool {
         let of_user = self

@@ -468,3 +468,54 @@ fn a_signature_over_another_user_is_seen_by_its_signer_alone() {
         anew.master_key()
     );
 }
+
+#[test]
+fn signatures_of_keys_that_are_gone_do_not_pile_up() {
+    let store = store();
+    let alice = Identity::new(ALICE, 10);
+    alice.upload(&store);
+    let sign_master = |device: &str, pair: &Pair| {
+        upload_device(&store, ALICE, device, pair);
+        let id = format!("ed25519:{device}");
+        let signed = pair.sign_as(ALICE.user_id, &id, &alice.master_key());
+        commit(&store, |txn| {
+            let key_id = alice.master.public();
+            signatures::upload(txn, ALICE, ALICE.user, &key_id, &signed.to_string()).map(drop)
+        });
+    };
+    let signers = |json: &str| {
+        let signatures = value(json)["signatures"][ALICE.user_id].clone();
+        signatures
+            .as_object()
+            .unwrap()
+            .keys()
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    sign_master("D1", &Pair::new(1));
+    commit(&store, |txn| remove_device(txn, ALICE.user, "D1"));
+    sign_master("D2", &Pair::new(2));
+    let master = seen_by(&store, BOB, ALICE).master.unwrap();
+    assert_eq!(signers(&master), ["ed25519:D2"]);
+
+    let sign_device = |by: &Pair| {
+        let signed = by.sign(ALICE, &Pair::new(2).as_device(ALICE, "D2"));
+        commit(&store, |txn| {
+            signatures::upload(txn, ALICE, ALICE.user, "D2", &signed.to_string()).map(drop)
+        });
+    };
+    sign_device(&alice.self_signing);
+    let next = Pair::new(50);
+    let key = alice
+        .master
+        .sign(ALICE, &next.as_key(ALICE, "self_signing"));
+    commit(&store, |txn| {
+        let upload = read(ALICE, [None, Some(key), None])?;
+        cross_signing::upload(txn, ALICE, upload).map(drop)
+    });
+    sign_device(&next);
+    let device = &seen_by(&store, BOB, ALICE).devices[0].1;
+    let mut expected = ["ed25519:D2".to_owned(), next.key_id()];
+    expected.sort();
+    assert_eq!(signers(device), expected);
+}
