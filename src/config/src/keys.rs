@@ -94,7 +94,7 @@ section! {
         /// The longest pause while a client sends a body. A JSON body may take twice as long in whole.
         body_timeout: Duration = Duration::from_secs(30);
         /// The longest that a `/sync` waits, whatever the client asks for.
-        max_sync_timeout: Duration = Duration::from_secs(90);
+        @live max_sync_timeout: Duration = Duration::from_secs(90);
         /// The time that requests have to finish when the server stops.
         drain_timeout: Duration = Duration::from_secs(5);
         /// Reverse proxies whose `X-Forwarded-For` tells the client's address. Proxies on unix sockets are
@@ -348,7 +348,7 @@ section! {
     pub struct Runtime {
         /// Threads for connections; not set, one per core.
         io_threads: Option<u32> = None => "4";
-        /// Threads for the work on rooms and syncs; not set, one per core.
+        /// Threads for the work on rooms and syncs, at least 2; not set, one per core.
         compute_threads: Option<u32> = None => "4";
     }
 }

@@ -47,7 +47,10 @@ fn main() -> ExitCode {
         path: command_line.config,
     };
     let done = match command_line.command {
-        Command::Serve => serve::run(&source).map_err(|error| error.to_string()),
+        Command::Serve => match serve::run(&source) {
+            Err(error) if error.is_logged() => return ExitCode::FAILURE,
+            ended => ended.map_err(|error| error.to_string()),
+        },
         Command::Config { command } => config_command::run(command, &source),
         Command::User { command } => user_command::run(command, &source),
         Command::Db { command } => database_command::run(command, &source),

@@ -35,6 +35,13 @@ pub enum ServeError {
     Server(#[from] ServerError),
 }
 
+impl ServeError {
+    /// Whether the log has it already.
+    pub fn is_logged(&self) -> bool {
+        !matches!(self, ServeError::Config(_) | ServeError::Runtime(_))
+    }
+}
+
 /// Runs the server until it is told to stop.
 pub fn run(source: &ConfigSource) -> Result<(), ServeError> {
     let config = source.load()?;

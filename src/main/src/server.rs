@@ -5,10 +5,13 @@ use std::sync::Arc;
 
 use api::App;
 use api::server::{
-    Routers, Server as Http, ServerControl, ServerError as HttpError, ServerOptions,
+    RequestMetrics, Routers, Server as Http, ServerControl, ServerError as HttpError,
+    ServerOptions, metrics_router,
 };
-use config::Config;
+use config::{Api, Config};
 use node::{Node, NodeError};
+use parking_lot::Mutex;
+use prometheus_client::registry::Registry;
 use store::StoreError;
 use tokio::task::JoinHandle;
 
@@ -59,6 +62,21 @@ pub fn open_node(config: &Config) -> Result<Arc<Node>, OpenError> {
     Ok(Node::new(config.clone(), store, key)?)
 }
 
+/// Counts requests, when a listener offers the counts.
+fn metrics(config: &Config, routers: &mut Routers) -> Option<RequestMetrics> {
+    if !config
+        .listen
+        .iter()
+        .any(|listen| listen.apis.contains(Api::Metrics))
+    {
+        return None;
+    }
+    let mut registry = Registry::default();
+    let metrics = RequestMetrics::register(&mut registry);
+    routers.metrics = metrics_router(Arc::new(Mutex::new(registry)));
+    Some(metrics)
+}
+
 /// A running server.
 pub struct Server {
     app: App,
@@ -72,11 +90,12 @@ impl Server {
     pub fn start(config: &Config) -> Result<Self, ServerError> {
         let node = open_node(config)?;
         let app = App::new(Arc::clone(&node));
-        let routers = Routers {
+        let mut routers = Routers {
             client: api::client::routes().with_state(app.clone()),
             ..Routers::default()
         };
-        let http = Http::bind(ServerOptions::from(config), &routers, None)
+        let metrics = metrics(config, &mut routers);
+        let http = Http::bind(ServerOptions::from(config), &routers, metrics)
             .map_err(|error| ServerError::Http { error })?;
         let path = config.admin_socket();
         let socket =

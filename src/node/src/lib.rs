@@ -74,13 +74,17 @@ impl Node {
         let names = Names::open(&store, config.server_name.as_str())?;
         let media = Media::open(&config)?;
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        let threads = config
+            .runtime
+            .compute_threads
+            .map_or(cores, |count| count as usize);
         let started = store.head().position();
         Ok(Arc::new(Node {
             config: ArcSwap::from_pointee(config),
             names,
             key,
             locks: Locks::default(),
-            pool: Pool::new(cores.max(2)),
+            pool: Pool::new(threads.max(2)),
             activity: Arc::new(Activity::new(started)),
             audience: Arc::default(),
             notifier: Arc::default(),

@@ -23,9 +23,6 @@ pub fn routes() -> Router<App> {
     Router::new().route("/_matrix/client/v3/sync", get(sync))
 }
 
-/// The longest wait. Clients ask for half a minute.
-const MOST_TIMEOUT_MS: u64 = 10 * 60 * 1000;
-
 /// Filters as clients sent them, parsed; they never change.
 static FILTERS: LazyLock<Cache<String, Arc<Filter>>> = LazyLock::new(|| Cache::new(2_000));
 
@@ -76,6 +73,7 @@ async fn sync(
     let filter = filter(&app, &session, params.filter.as_deref())?;
     let presence = params.set_presence.as_deref().unwrap_or("online");
     app.node().seen_syncing(session.user, presence)?;
+    let timeout = Duration::from_millis(params.timeout.unwrap_or(0));
     let request = SyncRequest {
         user: session.user,
         user_id: Arc::clone(&session.user_id),
@@ -88,7 +86,7 @@ async fn sync(
         } else {
             StateMode::Before
         },
-        timeout: Duration::from_millis(params.timeout.unwrap_or(0).min(MOST_TIMEOUT_MS)),
+        timeout: timeout.min(app.config().http.max_sync_timeout),
     };
     let body = app.node().sync(request).await?;
     Ok(JsonBytes(body.into()))
