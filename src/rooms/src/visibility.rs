@@ -111,12 +111,8 @@ impl Visibility {
             return true;
         }
         let membership = self.membership_at(no);
-        let before = self.membership_at(EventNo(no.0.saturating_sub(1)));
-        if membership == Membership::Join || before == Membership::Join {
-            // Someone who leaves sees their own leaving, nothing after it.
-            return membership == Membership::Join || self.is_own_change(no);
-        }
-        if self.is_own_change(no) && membership != Membership::Leave {
+        // Whoever leaves, is kicked or refuses an invitation sees that, and nothing after it.
+        if membership == Membership::Join || self.is_own_change(no) {
             return true;
         }
         match visibility {

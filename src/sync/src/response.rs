@@ -9,6 +9,7 @@ use rooms::{UserRoom, event_log, members};
 use store::{At, Position, Read, View};
 use users::account_data::{self, Item};
 use users::filters::Filter;
+use users::keys::device_lists::DeviceLists;
 use users::keys::one_time;
 use users::to_device;
 
@@ -101,15 +102,17 @@ pub fn build(
         &data.rooms,
         next,
     )?;
-    news |= write_presences(&mut out, view, memory, rooms, request)?;
     if !waiting.messages.is_empty() {
         out.extend_from_slice(b",\"to_device\":{\"events\":[");
         out.extend_from_slice(&waiting.messages.join(&b','));
         out.extend_from_slice(b"]}");
     }
+    let mut lists = DeviceLists::default();
     if let Some(since) = since {
-        news |= write_device_lists(&mut out, view, rooms, changed, request, since)?;
+        lists = device_changes(view, request.user, request.user_id, rooms, changed, since)?;
+        news |= write_device_lists(&mut out, view, &lists)?;
     }
+    news |= write_presences(&mut out, view, memory, rooms, request, &lists.changed)?;
     news |= write_key_counts(&mut out, view, request)?;
     out.push(b'}');
     Ok(Answer {
@@ -196,7 +199,9 @@ fn write_rooms(
             _ if request.since.is_none() => request.filter.room.include_leave,
             _ => moved || (request.full_state && request.filter.room.include_leave),
         };
-        if !look || (of.value.forgotten && membership != Membership::Join) {
+        // Of a forgotten room only the leaving is told, to a device that does not know of it yet.
+        let forgotten = of.value.forgotten && (request.since.is_none() || !moved);
+        if !look || forgotten {
             continue;
         }
         write_room(&mut sections, &shared, *room, *of, items, &mut shown)?;
@@ -299,18 +304,28 @@ fn is_from_ignored(shared: &Shared<'_>, room: RoomSn, of: At<UserRoom>) -> Resul
     Ok(event.is_some_and(|event| shared.ignored.contains(&event.sender)))
 }
 
+/// Presence that changed, and that of users who are new to the viewer: they are among those whose
+/// device lists did.
 fn write_presences(
     out: &mut Vec<u8>,
     view: &View,
     memory: &Memory,
     rooms: &[(RoomSn, At<UserRoom>)],
     request: &Request<'_>,
+    new_users: &BTreeSet<UserSn>,
 ) -> Result<bool> {
     let since = request.since.map(|since| since.position);
     if !request.filter.presence.shows("m.presence", None) {
         return Ok(false);
     }
     let mut changed = memory.presence.since(since);
+    for user in new_users {
+        if let Some(state) = memory.presence.get(*user)
+            && !changed.iter().any(|(known, _)| known == user)
+        {
+            changed.push((*user, state));
+        }
+    }
     if since.is_none() {
         changed.retain(|(_, state)| state.presence != "offline" || state.status.is_some());
     }
@@ -342,15 +357,7 @@ fn write_presences(
     Ok(!first)
 }
 
-fn write_device_lists(
-    out: &mut Vec<u8>,
-    view: &View,
-    rooms: &[(RoomSn, At<UserRoom>)],
-    changed: &dyn Fn(RoomSn) -> bool,
-    request: &Request<'_>,
-    since: Position,
-) -> Result<bool> {
-    let lists = device_changes(view, request.user, request.user_id, rooms, changed, since)?;
+fn write_device_lists(out: &mut Vec<u8>, view: &View, lists: &DeviceLists) -> Result<bool> {
     if lists.changed.is_empty() && lists.left.is_empty() {
         return Ok(false);
     }

@@ -34,7 +34,7 @@ pub fn routes() -> Router<App> {
 }
 
 fn kind(name: &str) -> Result<Kind, ApiError> {
-    Kind::of_name(name).ok_or_else(|| ApiError::invalid_param("There is no such kind of rule"))
+    Kind::of_name(name).ok_or_else(|| ApiError::not_found("There is no such kind of rule"))
 }
 
 fn rules_of(app: &App, session: &Session) -> Result<UserRules, ApiError> {

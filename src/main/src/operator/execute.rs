@@ -18,6 +18,8 @@ pub enum ExecuteError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
+    Rooms(#[from] rooms::Error),
+    #[error(transparent)]
     Media(#[from] media::MediaError),
     #[error("the database is damaged: {0} problems")]
     Damaged(u64),
@@ -75,7 +77,7 @@ pub fn execute(
     Ok(())
 }
 
-/// Decodes every row, and looks for the file of every upload. Each problem is a line.
+/// Decodes every row, compares what is derived with what it is made from, and looks for the file of every upload. Each problem is a line.
 fn check(node: &Node, print: &mut dyn FnMut(String)) -> Result<(), ExecuteError> {
     let view = node.view();
     let mut problems = 0;
@@ -87,6 +89,11 @@ fn check(node: &Node, print: &mut dyn FnMut(String)) -> Result<(), ExecuteError>
         let open = node.media().files().read(file);
         open.is_ok_and(|open| open.length == length)
     };
+    let mut report = |problem| {
+        problems += 1;
+        print(problem);
+    };
+    rooms::check::all(&view, &mut report, &mut |_| {})?;
     media::check(&view, has_file, |problem| {
         problems += 1;
         print(problem);

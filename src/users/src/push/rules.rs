@@ -378,13 +378,17 @@ fn check_conditions(conditions: &[Value]) -> Result<()> {
     }
 }
 
-/// The actions without `dont_notify` and `coalesce`, which mean nothing ("Historical Actions").
+/// The actions, those of the past ("Historical Actions") included.
 fn checked_actions(actions: Vec<Value>) -> Result<Vec<Value>> {
     let mut kept = Vec::with_capacity(actions.len());
     for action in actions {
         match &action {
-            Value::String(name) if name == "dont_notify" || name == "coalesce" => {}
-            Value::String(name) if name == "notify" => kept.push(action),
+            // Shown again as they were set; "coalesce" was the same as "notify", "dont_notify" nothing.
+            Value::String(name)
+                if ["notify", "dont_notify", "coalesce"].contains(&name.as_str()) =>
+            {
+                kept.push(action);
+            }
             Value::Object(tweak) if tweak.get("set_tweak").is_some_and(Value::is_string) => {
                 kept.push(action);
             }
@@ -473,7 +477,7 @@ mod tests {
         .unwrap();
         let rule = get(&txn, ALICE).unwrap().rule(Kind::Underride, id, "@a:b");
         let rule = rule.unwrap();
-        assert!(!rule.enabled && rule.actions.is_empty() && rule.default);
+        assert!(!rule.enabled && rule.actions == [json!("dont_notify")] && rule.default);
         let mut rules = UserRules::default();
         let refused = rules.delete(Kind::Underride, id);
         assert!(matches!(refused, Err(Error::Invalid(_))));
