@@ -66,7 +66,7 @@ pub fn notifications(
     rooms: &[(RoomSn, At<UserRoom>)],
     asked: &Asked<'_>,
 ) -> Result<Vec<u8>> {
-    let (_, rules) = memory.unread.ruleset(view, asked.user, asked.user_id)?;
+    let (_, rules) = memory.unread.ruleset(view, asked.user)?;
     let mut looked_at = Vec::new();
     let mut found = Vec::new();
     // What is older has not been looked at in every room.

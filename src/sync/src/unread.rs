@@ -32,7 +32,7 @@ const MOST_COUNTED: u64 = 20_000;
 /// Counts as far as they were counted, by user and room; and push rules as they are evaluated, by user.
 pub struct UnreadCounts {
     counts: Cache<(UserSn, RoomSn), Arc<Counted>>,
-    rules: Cache<UserSn, (Option<Position>, Arc<Ruleset>)>,
+    rules: Cache<UserSn, (Option<Position>, Ruleset)>,
 }
 
 impl Default for UnreadCounts {
@@ -62,20 +62,15 @@ pub struct Subject<'a> {
 
 impl UnreadCounts {
     /// A user's push rules as they are evaluated, and when they were changed.
-    pub fn ruleset(
-        &self,
-        from: &impl Read,
-        user: UserSn,
-        user_id: &str,
-    ) -> Result<(Option<Position>, Arc<Ruleset>)> {
+    pub fn ruleset(&self, from: &impl Read, user: UserSn) -> Result<(Option<Position>, Ruleset)> {
         let changed = changed_at(from, user)?;
         if let Some(kept) = self.rules.get(&user)
             && kept.0 == changed
         {
             return Ok(kept);
         }
-        let rules = Arc::new(Ruleset::new(&push_rules(from, user)?, user_id));
-        self.rules.insert(user, (changed, Arc::clone(&rules)));
+        let rules = Ruleset::new(&push_rules(from, user)?);
+        self.rules.insert(user, (changed, rules.clone()));
         Ok((changed, rules))
     }
 
@@ -85,7 +80,7 @@ impl UnreadCounts {
         for (_, thread, receipt) in receipts::own(from, of.room, of.user)? {
             read.add(thread.as_deref(), receipt.event.0);
         }
-        let (rules_at, rules) = self.ruleset(from, of.user, of.user_id)?;
+        let (rules_at, rules) = self.ruleset(from, of.user)?;
         let key = (of.user, of.room);
         let mut counted = match self.counts.get(&key) {
             Some(kept)

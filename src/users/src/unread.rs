@@ -167,7 +167,7 @@ mod tests {
             user_id: "@me:x",
             display_name: None,
         };
-        let rules = Ruleset::new(&UserRules::default(), me.user_id);
+        let rules = Ruleset::new(&UserRules::default());
         let unread = count(events, receipts, &rules, &me);
         let thread = |root| unread.threads.get(root).copied().unwrap_or_default();
         (
@@ -207,7 +207,7 @@ mod tests {
             user_id: "@me:x",
             display_name: None,
         };
-        let rules = Ruleset::new(&UserRules::default(), me.user_id);
+        let rules = Ruleset::new(&UserRules::default());
         let event = |number, sender, content| Event {
             number,
             thread: None,

@@ -1,10 +1,12 @@
 //! What push rules say of an event.
 //!
 //! Rules are compiled once per user, and what conditions ask of an event is found once per event, so
-//! that one event can be held against the rules of all members of a room.
+//! that one event can be held against the rules of all members of a room. Users who changed nothing,
+//! nearly all, share one compiled set: where default rules name their user, they ask who is meant.
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, LazyLock};
 
 use serde_json::Value;
 
@@ -216,6 +218,8 @@ enum Condition {
     BodyMatch(Glob),
     PropertyIs(Path, Value),
     PropertyContains(Path, Value),
+    StateKeyIsMe,
+    PropertyContainsMe(Path),
     ContainsDisplayName,
     MemberCount(std::ops::RangeInclusive<u64>),
     SenderMayNotify(String),
@@ -261,6 +265,15 @@ impl Condition {
                 .is_some_and(|property| property.is(wanted)),
             Self::PropertyContains(path, wanted) => match event.property(path) {
                 Some(Property::Json(Value::Array(values))) => values.contains(wanted),
+                _ => false,
+            },
+            Self::StateKeyIsMe => event
+                .state_key
+                .is_some_and(|key| key.eq_ignore_ascii_case(me.user_id)),
+            Self::PropertyContainsMe(path) => match event.property(path) {
+                Some(Property::Json(Value::Array(values))) => {
+                    values.iter().any(|value| value == me.user_id)
+                }
                 _ => false,
             },
             Self::ContainsDisplayName => match (me.display_name, event.body()) {
@@ -312,9 +325,12 @@ impl Compiled {
     }
 }
 
-/// The enabled rules of a user, ready for use.
+/// The enabled rules of a user, ready for use; cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Ruleset {
+pub struct Ruleset(Arc<Rules>);
+
+#[derive(Debug)]
+struct Rules {
     overrides: Vec<Compiled>,
     content: Vec<Compiled>,
     rooms: HashMap<String, Actions>,
@@ -322,35 +338,53 @@ pub struct Ruleset {
     underrides: Vec<Compiled>,
 }
 
+/// Stands in default rules for the user id of whoever they are used for.
+const ME: &str = "@";
+
+static DEFAULT: LazyLock<Ruleset> = LazyLock::new(|| compile_all(&UserRules::default()));
+
 impl Ruleset {
-    /// Compiles the rules of a user.
-    pub fn new(rules: &UserRules, user_id: &str) -> Self {
-        let enabled = |kind| {
-            let rules = rules.of_kind(kind, user_id).into_iter();
-            rules.filter(|rule| rule.enabled)
-        };
-        let by_id = |kind| {
-            enabled(kind)
-                .map(|rule| (rule.rule_id, Actions::of(&rule.actions)))
-                .collect()
-        };
-        Self {
-            overrides: enabled(Kind::Override).map(compile).collect(),
-            content: enabled(Kind::Content).map(compile).collect(),
-            rooms: by_id(Kind::Room),
-            senders: by_id(Kind::Sender),
-            underrides: enabled(Kind::Underride).map(compile).collect(),
+    /// Compiles the rules of a user; the default ones are compiled once for all.
+    pub fn new(rules: &UserRules) -> Self {
+        if rules.are_default() {
+            return DEFAULT.clone();
         }
+        compile_all(rules)
     }
 }
 
+fn compile_all(rules: &UserRules) -> Ruleset {
+    let enabled = |kind| {
+        let rules = rules.of_kind(kind, ME).into_iter();
+        rules.filter(|rule| rule.enabled)
+    };
+    let by_id = |kind| {
+        enabled(kind)
+            .map(|rule| (rule.rule_id, Actions::of(&rule.actions)))
+            .collect()
+    };
+    Ruleset(Arc::new(Rules {
+        overrides: enabled(Kind::Override).map(compile).collect(),
+        content: enabled(Kind::Content).map(compile).collect(),
+        rooms: by_id(Kind::Room),
+        senders: by_id(Kind::Sender),
+        underrides: enabled(Kind::Underride).map(compile).collect(),
+    }))
+}
+
 fn compile(rule: Rule) -> Compiled {
-    let mut conditions: Vec<Condition> = rule
-        .conditions
-        .iter()
-        .flatten()
-        .map(Condition::new)
-        .collect();
+    let mut conditions = Vec::new();
+    for condition in rule.conditions.iter().flatten() {
+        conditions.push(match Condition::new(condition) {
+            Condition::Match(Path::StateKey, glob) if rule.default && glob.matches(ME) => {
+                Condition::StateKeyIsMe
+            }
+            Condition::PropertyContains(path, value) if rule.default && value == ME => {
+                Condition::PropertyContainsMe(path)
+            }
+            condition => condition,
+        });
+    }
     if let Some(pattern) = &rule.pattern {
         conditions.push(Condition::BodyMatch(Glob::new(pattern)));
     }
@@ -365,6 +399,7 @@ pub fn evaluate<'r>(rules: &'r Ruleset, event: &EventFacts<'_>, me: &UserFacts<'
     if event.sender == me.user_id {
         return &NOTHING;
     }
+    let rules = &*rules.0;
     let first = |rules: &'r [Compiled]| {
         let rule = rules.iter().find(|rule| rule.holds(event, me));
         rule.map(|rule| &rule.actions)
@@ -384,7 +419,7 @@ mod tests {
     use super::*;
     use crate::push::rules::NewRule;
 
-    const ME: UserFacts<'static> = UserFacts {
+    const FACTS: UserFacts<'static> = UserFacts {
         user_id: "@me:x",
         display_name: Some("Me (work)"),
     };
@@ -415,8 +450,8 @@ mod tests {
                 sender_power_level: self.power,
                 ..EventFacts::new("!r:x", self.kind, "@you:x", self.state_key, json.as_bytes())
             };
-            let rules = Ruleset::new(rules, ME.user_id);
-            evaluate(&rules, &facts, &ME).clone()
+            let rules = Ruleset::new(rules);
+            evaluate(&rules, &facts, &FACTS).clone()
         }
 
         /// What the default rules make of it: n(otify), h(ighlight), sound.
@@ -510,6 +545,19 @@ mod tests {
         let mut rules = UserRules::default();
         rules.put(kind, id, new).unwrap();
         rules
+    }
+
+    #[test]
+    fn a_user_who_changed_something_is_still_meant_by_the_default_rules() {
+        let mut rules = UserRules::default();
+        rules
+            .set_enabled(Kind::Underride, ".m.rule.message", false)
+            .unwrap();
+        let mention = |user: &str| {
+            let content = json!({"body": "hi", "m.mentions": {"user_ids": [user]}});
+            Event::message(content).outcome(&rules).highlight
+        };
+        assert!(mention("@me:x") && !mention("@other:x") && !mention("@"));
     }
 
     #[test]
@@ -611,7 +659,7 @@ mod tests {
     #[test]
     fn own_events_never_notify() {
         let facts = EventFacts::new("!r:x", "m.room.message", "@me:x", None, b"{}");
-        let rules = Ruleset::new(&UserRules::default(), "@me:x");
-        assert_eq!(evaluate(&rules, &facts, &ME), &Actions::default());
+        let rules = Ruleset::new(&UserRules::default());
+        assert_eq!(evaluate(&rules, &facts, &FACTS), &Actions::default());
     }
 }

@@ -184,6 +184,11 @@ pub fn update(
 }
 
 impl UserRules {
+    /// True if the rules are those of the server.
+    pub fn are_default(&self) -> bool {
+        self.changed.is_empty() && self.own.values().all(Vec::is_empty)
+    }
+
     /// All rules of a kind with the defaults, most important first.
     pub fn of_kind(&self, kind: Kind, user_id: &str) -> Vec<Rule> {
         let mut defaults = defaults::of_kind(kind, user_id);
