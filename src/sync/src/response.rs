@@ -12,8 +12,9 @@ use users::filters::Filter;
 use users::keys::one_time;
 use users::to_device;
 
-use crate::account::{ignored, write_presence};
-use crate::devices::{Shares, device_changes};
+use crate::account::ignored;
+use crate::devices::device_changes;
+use crate::presences::write_presences;
 use crate::room::{Room, Shared, write_items};
 use crate::{Memory, Result, SyncToken};
 
@@ -101,7 +102,7 @@ pub fn build(
         &data.rooms,
         next,
     )?;
-    news |= write_presences(&mut out, view, memory, rooms, request)?;
+    news |= write_presences(&mut out, view, memory, rooms, changed, request)?;
     if !waiting.messages.is_empty() {
         out.extend_from_slice(b",\"to_device\":{\"events\":[");
         out.extend_from_slice(&waiting.messages.join(&b','));
@@ -196,7 +197,9 @@ fn write_rooms(
             _ if request.since.is_none() => request.filter.room.include_leave,
             _ => moved || (request.full_state && request.filter.room.include_leave),
         };
-        if !look || (of.value.forgotten && membership != Membership::Join) {
+        // A room that was left and forgotten since is told as left, once.
+        let gone = of.value.forgotten && membership != Membership::Join;
+        if !look || (gone && !(moved && request.since.is_some())) {
             continue;
         }
         write_room(&mut sections, &shared, *room, *of, items, &mut shown)?;
@@ -297,49 +300,6 @@ fn is_from_ignored(shared: &Shared<'_>, room: RoomSn, of: At<UserRoom>) -> Resul
     }
     let event = event_log::get(shared.view, room, of.value.event)?;
     Ok(event.is_some_and(|event| shared.ignored.contains(&event.sender)))
-}
-
-fn write_presences(
-    out: &mut Vec<u8>,
-    view: &View,
-    memory: &Memory,
-    rooms: &[(RoomSn, At<UserRoom>)],
-    request: &Request<'_>,
-) -> Result<bool> {
-    let since = request.since.map(|since| since.position);
-    if !request.filter.presence.shows("m.presence", None) {
-        return Ok(false);
-    }
-    let mut changed = memory.presence.since(since);
-    if since.is_none() {
-        changed.retain(|(_, state)| state.presence != "offline" || state.status.is_some());
-    }
-    if changed.is_empty() {
-        return Ok(false);
-    }
-    let from = since.unwrap_or(view.position());
-    let shares = Shares::read(view, request.user, request.user_id, rooms, from)?;
-    let mut first = true;
-    for (user, state) in changed {
-        if user != request.user && !shares.shares_now(user)? {
-            continue;
-        }
-        let user_id = names::user_id(view, user)?;
-        if !request.filter.presence.shows("m.presence", Some(&user_id)) {
-            continue;
-        }
-        out.extend_from_slice(if first {
-            b",\"presence\":{\"events\":["
-        } else {
-            b","
-        });
-        first = false;
-        write_presence(out, &user_id, &state, request.now_ms);
-    }
-    if !first {
-        out.extend_from_slice(b"]}");
-    }
-    Ok(!first)
 }
 
 fn write_device_lists(

@@ -32,9 +32,10 @@ const MOST_LIMIT: u64 = 1000;
 const MOST_INLINE: usize = 100;
 
 /// `dir`.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
 pub enum Dir {
     /// Towards what is newer.
+    #[default]
     #[serde(rename = "f")]
     Forward,
     /// Towards what is older.
@@ -53,6 +54,8 @@ impl From<Dir> for Way {
 
 #[derive(Deserialize)]
 struct Asked {
+    /// Required, but clients of old leave it out and mean forwards.
+    #[serde(default)]
     dir: Dir,
     from: Option<String>,
     to: Option<String>,
