@@ -32,6 +32,27 @@ fn presence_is_set_and_seen_by_who_shares_a_room() {
 }
 
 #[test]
+fn the_presence_of_who_comes_into_a_room_is_told() {
+    let server = server();
+    let (alice, bob) = (server.register("alice"), server.register("bob"));
+    let room = alice.create_public_room();
+    let status = json!({"presence": "online", "status_msg": "new here"});
+    bob.put(&path(&bob), status).ok();
+    let since = alice.sync(None, "").next_batch().to_owned();
+    let told = |user: &User, since: &str, of: &User| {
+        let answer = user.sync(Some(since), "");
+        let events = answer.0["presence"]["events"].as_array().cloned();
+        let events = events.unwrap_or_default();
+        events.iter().any(|event| event["sender"] == of.id.as_str())
+    };
+    assert!(!told(&alice, &since, &bob));
+    let before_join = bob.sync(None, "").next_batch().to_owned();
+    bob.join(&room);
+    assert!(told(&alice, &since, &bob));
+    assert!(told(&bob, &before_join, &alice));
+}
+
+#[test]
 fn presence_of_others_cannot_be_set() {
     let server = server();
     let (alice, bob) = (server.register("alice"), server.register("bob"));

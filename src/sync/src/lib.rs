@@ -15,6 +15,7 @@ mod fields;
 pub mod filtered;
 mod lazy;
 mod notifications;
+mod presences;
 mod response;
 mod room;
 pub mod room_state;

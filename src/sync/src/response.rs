@@ -9,12 +9,12 @@ use rooms::{UserRoom, event_log, members};
 use store::{At, Position, Read, View};
 use users::account_data::{self, Item};
 use users::filters::Filter;
-use users::keys::device_lists::DeviceLists;
 use users::keys::one_time;
 use users::to_device;
 
-use crate::account::{ignored, write_presence};
-use crate::devices::{Shares, device_changes};
+use crate::account::ignored;
+use crate::devices::device_changes;
+use crate::presences::write_presences;
 use crate::room::{Room, Shared, write_items};
 use crate::{Memory, Result, SyncToken};
 
@@ -102,17 +102,15 @@ pub fn build(
         &data.rooms,
         next,
     )?;
+    news |= write_presences(&mut out, view, memory, rooms, changed, request)?;
     if !waiting.messages.is_empty() {
         out.extend_from_slice(b",\"to_device\":{\"events\":[");
         out.extend_from_slice(&waiting.messages.join(&b','));
         out.extend_from_slice(b"]}");
     }
-    let mut lists = DeviceLists::default();
     if let Some(since) = since {
-        lists = device_changes(view, request.user, request.user_id, rooms, changed, since)?;
-        news |= write_device_lists(&mut out, view, &lists)?;
+        news |= write_device_lists(&mut out, view, rooms, changed, request, since)?;
     }
-    news |= write_presences(&mut out, view, memory, rooms, request, &lists.changed)?;
     news |= write_key_counts(&mut out, view, request)?;
     out.push(b'}');
     Ok(Answer {
@@ -199,9 +197,9 @@ fn write_rooms(
             _ if request.since.is_none() => request.filter.room.include_leave,
             _ => moved || (request.full_state && request.filter.room.include_leave),
         };
-        // Of a forgotten room only the leaving is told, to a device that does not know of it yet.
-        let forgotten = of.value.forgotten && (request.since.is_none() || !moved);
-        if !look || forgotten {
+        // A room that was left and forgotten since is told as left, once.
+        let gone = of.value.forgotten && membership != Membership::Join;
+        if !look || (gone && !(moved && request.since.is_some())) {
             continue;
         }
         write_room(&mut sections, &shared, *room, *of, items, &mut shown)?;
@@ -304,60 +302,15 @@ fn is_from_ignored(shared: &Shared<'_>, room: RoomSn, of: At<UserRoom>) -> Resul
     Ok(event.is_some_and(|event| shared.ignored.contains(&event.sender)))
 }
 
-/// Presence that changed, and that of users who are new to the viewer: they are among those whose
-/// device lists did.
-fn write_presences(
+fn write_device_lists(
     out: &mut Vec<u8>,
     view: &View,
-    memory: &Memory,
     rooms: &[(RoomSn, At<UserRoom>)],
+    changed: &dyn Fn(RoomSn) -> bool,
     request: &Request<'_>,
-    new_users: &BTreeSet<UserSn>,
+    since: Position,
 ) -> Result<bool> {
-    let since = request.since.map(|since| since.position);
-    if !request.filter.presence.shows("m.presence", None) {
-        return Ok(false);
-    }
-    let mut changed = memory.presence.since(since);
-    for user in new_users {
-        if let Some(state) = memory.presence.get(*user)
-            && !changed.iter().any(|(known, _)| known == user)
-        {
-            changed.push((*user, state));
-        }
-    }
-    if since.is_none() {
-        changed.retain(|(_, state)| state.presence != "offline" || state.status.is_some());
-    }
-    if changed.is_empty() {
-        return Ok(false);
-    }
-    let from = since.unwrap_or(view.position());
-    let shares = Shares::read(view, request.user, request.user_id, rooms, from)?;
-    let mut first = true;
-    for (user, state) in changed {
-        if user != request.user && !shares.shares_now(user)? {
-            continue;
-        }
-        let user_id = names::user_id(view, user)?;
-        if !request.filter.presence.shows("m.presence", Some(&user_id)) {
-            continue;
-        }
-        out.extend_from_slice(if first {
-            b",\"presence\":{\"events\":["
-        } else {
-            b","
-        });
-        first = false;
-        write_presence(out, &user_id, &state, request.now_ms);
-    }
-    if !first {
-        out.extend_from_slice(b"]}");
-    }
-    Ok(!first)
-}
-
-fn write_device_lists(out: &mut Vec<u8>, view: &View, lists: &DeviceLists) -> Result<bool> {
+    let lists = device_changes(view, request.user, request.user_id, rooms, changed, since)?;
     if lists.changed.is_empty() && lists.left.is_empty() {
         return Ok(false);
     }

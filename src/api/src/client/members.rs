@@ -96,7 +96,9 @@ fn places(reader: &RoomReader, asked: &Asked) -> Result<Vec<EventNo>, ApiError> 
     let (view, room) = (&reader.view, reader.room);
     let mut end = reader.end;
     if let Some(at) = asked.at.as_deref().filter(|at| !at.is_empty()) {
-        let at = reader.place_of(at)?;
+        // A room begins with who made it: before that there is nobody to tell of.
+        let beginning = reader.head.create.next().next();
+        let at = reader.place_of(at)?.max(beginning);
         if at < end {
             let last = EventNo(at.0.saturating_sub(1));
             if !reader.visibility.allows_place(last) {

@@ -54,7 +54,7 @@ impl From<Dir> for Way {
 
 #[derive(Deserialize)]
 struct Asked {
-    /// Required by the specification; clients that leave it out have always read forwards.
+    /// Required, but clients of old leave it out and mean forwards.
     #[serde(default)]
     dir: Dir,
     from: Option<String>,
