@@ -6,7 +6,7 @@ import { before } from "node:test";
 import { ThreadFilterType } from "matrix-js-sdk";
 import { refused } from "../support/refusal.js";
 import { request } from "../support/exchanges.js";
-import { freshName, liveBodies, liveEvents, newClient, roomOf, until, untilEvent } from "../support/user.js";
+import { freshName, liveBodies, liveEvents, newClient, roomOf, sendInThread, until, untilEvent } from "../support/user.js";
 
 let alice;
 let bob;
@@ -158,16 +158,8 @@ test("a thread has its own timeline, a summary at its root, and a place in the l
   const roomId = await roomOf(alice, [bob]);
   const root = await send(alice, roomId, "let us discuss");
   await send(alice, roomId, "something else");
-  const inThread = async (client, body) =>
-    (
-      await client.sendMessage(roomId, {
-        msgtype: "m.text",
-        body,
-        "m.relates_to": { rel_type: "m.thread", event_id: root, is_falling_back: true, "m.in_reply_to": { event_id: root } },
-      })
-    ).event_id;
-  const one = await inThread(bob, "one");
-  const two = await inThread(bob, "two");
+  const one = await sendInThread(bob, roomId, root, "one");
+  const two = await sendInThread(bob, roomId, root, "two");
 
   await until(alice, "the thread", () => {
     const thread = alice.getRoom(roomId).getThread(root);
@@ -191,15 +183,13 @@ test("whoever only reads a thread does not take part in it, and whoever answers 
   const carol = await newClient("carol");
   const roomId = await roomOf(alice, [bob, carol]);
   const root = await send(alice, roomId, "root");
-  const answer = (client) =>
-    client.sendMessage(roomId, { msgtype: "m.text", body: "in it", "m.relates_to": { rel_type: "m.thread", event_id: root } });
   const takesPart = async () =>
     (await carol.fetchRoomEvent(roomId, root)).unsigned["m.relations"]["m.thread"].current_user_participated;
   const listed = async () =>
     (await carol.createThreadListMessagesRequest(roomId, null, 10, "b", ThreadFilterType.My)).chunk.map((event) => event.event_id);
-  await answer(bob);
+  await sendInThread(bob, roomId, root, "in it");
   assert.deepEqual([await takesPart(), await listed()], [false, []]);
-  await answer(carol);
+  await sendInThread(carol, roomId, root, "in it");
   assert.deepEqual([await takesPart(), await listed()], [true, [root]]);
 });
 

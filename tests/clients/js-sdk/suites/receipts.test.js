@@ -2,7 +2,7 @@
 import { test } from "../support/suite.js";
 import assert from "node:assert/strict";
 import { before } from "node:test";
-import { newClient, roomOf, until, untilEvent } from "../support/user.js";
+import { newClient, roomOf, sendInThread, until, untilEvent } from "../support/user.js";
 
 let alice;
 let bob;
@@ -12,8 +12,7 @@ before(async () => {
   bob = await newClient("bob");
 });
 
-const send = async (client, roomId, body, relation) =>
-  (await client.sendMessage(roomId, { msgtype: "m.text", body, ...(relation && { "m.relates_to": relation }) })).event_id;
+const send = async (client, roomId, body) => (await client.sendTextMessage(roomId, body)).event_id;
 
 const unread = (client, roomId, type = "total") => client.getRoom(roomId).getRoomUnreadNotificationCount(type);
 
@@ -75,8 +74,8 @@ test("a thread is unread by itself and read by itself", async () => {
   const roomId = await roomOf(alice, [bob]);
   const root = await send(bob, roomId, "root");
   await untilEvent(alice, roomId, root);
-  await send(alice, roomId, "in the thread", { rel_type: "m.thread", event_id: root });
-  const second = await send(alice, roomId, "again", { rel_type: "m.thread", event_id: root });
+  await sendInThread(alice, roomId, root, "in the thread");
+  const second = await sendInThread(alice, roomId, root, "again");
   const main = await send(alice, roomId, "in the room");
 
   const room = bob.getRoom(roomId);
@@ -96,7 +95,7 @@ test("a thread is unread by itself and read by itself", async () => {
 test("an unthreaded receipt reads the threads too", async () => {
   const roomId = await roomOf(alice, [bob]);
   const root = await send(bob, roomId, "root");
-  await send(alice, roomId, "in the thread", { rel_type: "m.thread", event_id: root });
+  await sendInThread(alice, roomId, root, "in the thread");
   const last = await send(alice, roomId, "in the room");
   const room = bob.getRoom(roomId);
   await until(bob, "both unread", () => unread(bob, roomId) === 1 && room.getThreadUnreadNotificationCount(root, "total") === 1);

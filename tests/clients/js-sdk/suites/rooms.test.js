@@ -41,7 +41,7 @@ test("an invitation that is declined is gone", async () => {
   await untilMembership(bob, roomId, "invite");
   await bob.leave(roomId);
   await untilMembership(bob, roomId, "leave");
-  await until(alice, "the refusal", () => alice.getRoom(roomId).getMember(bob.getUserId())?.membership === "leave");
+  await until(alice, "the refusal", () => alice.getRoom(roomId)?.getMember(bob.getUserId())?.membership === "leave");
   await refused(bob.joinRoom(roomId), 403, "M_FORBIDDEN");
 });
 
@@ -133,7 +133,7 @@ test("a knock is seen by the members, and an answer lets the user in", async () 
   const knocked = await untilMembership(bob, roomId, "knock");
   assert.equal(knocked.name, "Knock here");
   await until(alice, "the knock", () => {
-    const member = alice.getRoom(roomId).getMember(bob.getUserId());
+    const member = alice.getRoom(roomId)?.getMember(bob.getUserId());
     return member?.membership === "knock" && member.events.member.getContent().reason === "let me in";
   });
   await alice.invite(roomId, bob.getUserId());
@@ -150,7 +150,7 @@ test("a knock can be withdrawn", async () => {
   await untilMembership(bob, roomId, "knock");
   await bob.leave(roomId);
   await untilMembership(bob, roomId, "leave");
-  await until(alice, "the withdrawal", () => alice.getRoom(roomId).getMember(bob.getUserId())?.membership === "leave");
+  await until(alice, "the withdrawal", () => alice.getRoom(roomId)?.getMember(bob.getUserId())?.membership === "leave");
 });
 
 test("a room that was left and forgotten cannot be read any more", async () => {
