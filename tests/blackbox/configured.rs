@@ -51,7 +51,7 @@ fn registration_by_token_asks_for_one() {
 }
 
 /// The code that proves the shared secret: HMAC-SHA1 over the fields, by the system's `openssl`.
-fn proof(secret: &str, message: &str) -> String {
+pub fn proof(secret: &str, message: &str) -> String {
     use std::io::Write as _;
     use std::process::{Command, Stdio};
     let mut openssl = Command::new("openssl")

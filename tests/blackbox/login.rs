@@ -175,3 +175,20 @@ fn unknown_refresh_tokens_are_refused() {
         .post("/v3/refresh", json!({"refresh_token": "nonsense"}));
     assert!(matches!(answer.status, 401 | 403), "{answer}");
 }
+
+#[test]
+fn a_token_for_another_device_is_given_after_authentication_and_good_for_one_login() {
+    let server = server();
+    let user = server.register("alice");
+    let path = "/v1/login/get_token";
+    let asked = user.post(path, json!({}));
+    assert_eq!(asked.status, 401, "{asked}");
+    let auth = user.password_auth(&asked.value()["session"]);
+    let token = user.post(path, json!({"auth": auth})).ok()["login_token"].clone();
+    let body = json!({"type": "m.login.token", "token": token});
+    let client = user.without_token();
+    let login = client.post("/v3/login", body.clone()).ok();
+    assert_eq!(login["user_id"], user.id);
+    assert_ne!(login["device_id"], user.device);
+    client.post("/v3/login", body).error(403, "M_FORBIDDEN");
+}

@@ -21,6 +21,7 @@ mod key_backup;
 mod login;
 mod media;
 mod membership;
+mod moderation;
 mod presence;
 mod profile;
 mod push_rules;
