@@ -130,9 +130,7 @@ impl Node {
         let guard = self.lock(Lock::User(user)).await;
         let mut txn = self.begin();
         to_device::delete_delivered(&mut txn, user, device, since.to_device)?;
-        // Nobody waits for this to be durable: a message may be delivered again, never lost.
-        self.write(txn.into_batch(), &Touched::nobody())?;
-        drop(guard);
+        self.commit(guard, txn, Touched::nobody()).await?;
         Ok(())
     }
 }
