@@ -14,7 +14,7 @@ if (!process.env.HOMESERVER_URL) throw new Error("HOMESERVER_URL is not set: tes
 export const homeserver = process.env.HOMESERVER_URL.replace(/\/+$/, "");
 
 /** How long a page may take to show what is waited for. */
-const PATIENCE_MS = 30_000;
+const PATIENCE_MS = 90_000;
 
 const SCREENSHOTS = process.env.SCREENSHOTS ?? path.join(import.meta.dirname, "..", ".work");
 
