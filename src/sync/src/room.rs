@@ -475,6 +475,13 @@ impl<'a> Room<'a> {
         // Who was never in sees the leaving, not the state.
         let entries = if self.visibility.was_joined() {
             self.state(&piece, &[], start, end)?
+        } else if self.shared.request.state_mode == StateMode::After {
+            // Clients that take the state from there alone learn of the leaving there.
+            let own = (
+                "m.room.member".to_owned(),
+                self.shared.request.user_id.to_owned(),
+            );
+            Entries::from([(own, self.entry.value.event)])
         } else {
             Entries::new()
         };
