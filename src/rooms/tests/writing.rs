@@ -1,156 +1,50 @@
 //! Rooms over an in-memory store: made in every version, entered, talked in, upgraded, listed.
 
 use event::auth::Membership;
-use event::{Pdu, RoomVersion, SigningKey};
-use names::{Names, RoomSn};
+use event::{Pdu, RoomVersion};
+use names::RoomSn;
 use rooms::about::About;
 use rooms::aliases::{self, Alias};
-use rooms::create::{self, NewRoom, Preset};
+use rooms::create::NewRoom;
 use rooms::directory::{self, Asked};
-use rooms::membership::{self, Action, Change, MemberProfile};
+use rooms::membership::{self, Action, MemberProfile};
 use rooms::{
-    Cache, Context, Error, EventNo, NewEvent, RoomWriter, Sender, event_log, members, send, state,
-    upgrade,
+    Error, EventNo, NewEvent, RoomWriter, Sender, event_log, members, send, state, upgrade,
 };
 use serde_json::{Map, Value, json};
-use store::memory::Memory;
-use store::{Options, Store, SyncMode, Txn};
-
-struct World {
-    store: Store,
-    names: Names,
-    key: SigningKey,
-    cache: Cache,
-    now_ms: u64,
-}
+use testkit::{World, public_room};
 
 const ALICE: &str = "@alice:here";
 const BOB: &str = "@bob:here";
 
-impl World {
-    fn new() -> Self {
-        let options = Options {
-            sync: SyncMode::Never,
-            schema: 1,
-            migrations: &[],
-            reserve_bytes: 0,
-            on_fatal: Box::new(|_| {}),
-        };
-        let store = Store::open(Box::new(Memory::default()), options).unwrap();
-        let names = Names::open(&store, "here").unwrap();
-        World {
-            store,
-            names,
-            key: SigningKey::generate("here", [7; 32]),
-            cache: Cache::default(),
-            now_ms: 1_000,
-        }
-    }
+/// A public room of Alice's.
+fn make(world: &mut World, version: RoomVersion, creation_content: Map<String, Value>) -> RoomSn {
+    let room = NewRoom {
+        name: Some("Tea"),
+        topic: Some("Leaves"),
+        alias: Some("#tea:here"),
+        published: true,
+        ..public_room(world.user(ALICE))
+    };
+    world.create(version, &room, creation_content)
+}
 
-    fn user<'a>(&self, user_id: &'a str) -> Sender<'a> {
-        Sender {
-            user: self.names.user(&self.store, user_id).unwrap(),
-            user_id,
-        }
-    }
-
-    fn context(&self) -> Context<'_> {
-        Context {
-            cache: &self.cache,
-            key: &self.key,
-            now_ms: self.now_ms,
-        }
-    }
-
-    /// A public room of Alice's.
-    fn make(&mut self, version: RoomVersion, creation_content: Map<String, Value>) -> RoomSn {
-        self.now_ms += 1;
-        let mut txn = self.store.begin();
-        let room = NewRoom {
-            creator: self.user(ALICE),
-            profile: MemberProfile::default(),
-            preset: Preset::PublicChat,
-            name: Some("Tea"),
-            topic: Some("Leaves"),
-            alias: Some("#tea:here"),
-            published: true,
-            invite: Vec::new(),
-            is_direct: false,
-            initial_state: Vec::new(),
-            power_level_override: Map::new(),
-        };
-        let number = self.begin(&mut txn, version, &room, creation_content, |writer| {
-            create::build(writer, &room)
-        });
-        self.store.commit(txn).unwrap();
-        number
-    }
-
-    fn begin(
-        &self,
-        txn: &mut Txn,
-        version: RoomVersion,
-        room: &NewRoom<'_>,
-        content: Map<String, Value>,
-        fill: impl FnOnce(&mut RoomWriter<'_>) -> rooms::Result<()>,
-    ) -> RoomSn {
-        let random = [self.now_ms as u8; 18];
-        let create =
-            create::create_event(version, &self.key, room, content, random, self.now_ms).unwrap();
-        let number = self.names.room(&self.store, create.room_id()).unwrap();
-        let (rules, creator) = (version.rules(), room.creator.user);
-        let mut writer =
-            RoomWriter::begin(txn, self.context(), rules, number, creator, &create).unwrap();
-        fill(&mut writer).unwrap();
-        writer.finish();
-        number
-    }
-
-    /// Changes a room; how many events that made, or why it was refused.
-    fn change(
-        &mut self,
-        room: RoomSn,
-        work: impl FnOnce(&mut RoomWriter<'_>) -> rooms::Result<()>,
-    ) -> rooms::Result<usize> {
-        self.now_ms += 1;
-        let mut txn = self.store.begin();
-        let mut writer = RoomWriter::open(&mut txn, self.context(), room)?;
-        work(&mut writer)?;
-        let appended = writer.finish().appended.len();
-        self.store.commit(txn).unwrap();
-        Ok(appended)
-    }
-
-    fn act(&mut self, room: RoomSn, action: Action, by: &str, to: &str) -> rooms::Result<usize> {
-        let (sender, target) = (self.user(by), self.user(to));
-        let wanted = Change {
-            action,
-            sender,
-            target,
-            profile: MemberProfile::default(),
-            reason: None,
-            is_guest: false,
-            is_direct: false,
-        };
-        self.change(room, |writer| membership::change(writer, &wanted).map(drop))
-    }
-
-    fn content(&self, room: RoomSn, event_type: &str) -> Value {
-        let head = self.store.head();
-        let no = state::current(&head, room, event_type, "")
-            .unwrap()
-            .unwrap();
-        let event = event_log::get(&head, room, no).unwrap().unwrap();
-        let event: Value = serde_json::from_str(&event.json).unwrap();
-        event["content"].clone()
-    }
+/// The content of an entry of the state with an empty key.
+fn content(world: &World, room: RoomSn, event_type: &str) -> Value {
+    let head = world.store.head();
+    let no = state::current(&head, room, event_type, "")
+        .unwrap()
+        .unwrap();
+    let event = event_log::get(&head, room, no).unwrap().unwrap();
+    let event: Value = serde_json::from_str(&event.json).unwrap();
+    event["content"].clone()
 }
 
 #[test]
 fn rooms_of_every_version_are_made_of_events_that_other_servers_accept() {
     for version in RoomVersion::ALL {
         let mut world = World::new();
-        let room = world.make(version, Map::new());
+        let room = make(&mut world, version, Map::new());
         assert_eq!(world.act(room, Action::Join, BOB, BOB).unwrap(), 1);
         let bob = world.user(BOB);
         let text = json!({ "body": "hello" }).to_string();
@@ -190,7 +84,7 @@ fn rooms_of_every_version_are_made_of_events_that_other_servers_accept() {
 #[test]
 fn doing_again_what_was_done_last_changes_nothing() {
     let mut world = World::new();
-    let room = world.make(RoomVersion::V12, Map::new());
+    let room = make(&mut world, RoomVersion::V12, Map::new());
     for (action, by, to) in [
         (Action::Invite, ALICE, BOB),
         (Action::Join, BOB, BOB),
@@ -208,7 +102,7 @@ fn doing_again_what_was_done_last_changes_nothing() {
 #[test]
 fn a_room_that_everybody_left_is_not_there_to_be_joined() {
     let mut world = World::new();
-    let room = world.make(RoomVersion::V12, Map::new());
+    let room = make(&mut world, RoomVersion::V12, Map::new());
     world.act(room, Action::Invite, ALICE, BOB).unwrap();
     world.act(room, Action::Leave, ALICE, ALICE).unwrap();
     let joined = world.act(room, Action::Join, BOB, BOB);
@@ -220,30 +114,26 @@ fn a_room_that_everybody_left_is_not_there_to_be_joined() {
 #[test]
 fn a_member_event_of_the_clients_own_making_is_a_join_like_any_other() {
     let mut world = World::new();
-    let allowed = world.make(RoomVersion::V11, Map::new());
+    let allowed = make(&mut world, RoomVersion::V11, Map::new());
     world
         .change(allowed, |writer| aliases::remove(writer.txn(), "#tea:here"))
         .unwrap();
-    let room = world.make(RoomVersion::V12, Map::new());
-    let (alice, bob) = (world.user(ALICE), world.user(BOB));
+    let room = make(&mut world, RoomVersion::V12, Map::new());
+    let bob = world.user(BOB);
     let allowed_id = names::room_id(&world.store.head(), allowed).unwrap();
     let rules = json!({
         "join_rule": "restricted",
         "allow": [{ "type": "m.room_membership", "room_id": allowed_id }],
     });
-    let rules = rules.to_string();
     world
-        .change(room, |writer| {
-            let new = NewEvent::state(alice, "m.room.join_rules", "", &rules);
-            send::state(writer, &new).map(drop)
-        })
+        .set(room, ALICE, ("m.room.join_rules", ""), &rules)
         .unwrap();
-    let content = json!({
+    let joined = json!({
         "membership": "join", "org.example": 1, "join_authorised_via_users_server": "@x:here",
     });
-    let content = content.to_string();
+    let joined = joined.to_string();
     let join =
-        |writer: &mut RoomWriter<'_>| membership::put(writer, bob, bob, &content, false).map(drop);
+        |writer: &mut RoomWriter<'_>| membership::put(writer, bob, bob, &joined, false).map(drop);
     assert!(matches!(world.change(room, join), Err(Error::Forbidden(_))));
     world.act(allowed, Action::Join, BOB, BOB).unwrap();
     assert_eq!(world.change(room, join).unwrap(), 1);
@@ -262,7 +152,7 @@ fn a_member_event_of_the_clients_own_making_is_a_join_like_any_other() {
 #[test]
 fn an_alias_that_is_removed_leaves_the_canonical_alias_if_its_maker_may_change_that() {
     let mut world = World::new();
-    let room = world.make(RoomVersion::V12, Map::new());
+    let room = make(&mut world, RoomVersion::V12, Map::new());
     world.act(room, Action::Join, BOB, BOB).unwrap();
     let (alice, bob) = (world.user(ALICE), world.user(BOB));
     let more = Alias {
@@ -274,18 +164,11 @@ fn an_alias_that_is_removed_leaves_the_canonical_alias_if_its_maker_may_change_t
             aliases::add(writer.txn(), "#more:here", more)
         })
         .unwrap();
-    let named = json!({ "alias": "#tea:here", "alt_aliases": ["#more:here"] }).to_string();
-    let set = |content: &str| {
-        let content = content.to_owned();
-        move |writer: &mut RoomWriter<'_>| {
-            let new = NewEvent::state(alice, "m.room.canonical_alias", "", &content);
-            send::state(writer, &new).map(drop)
-        }
-    };
-    world.change(room, set(&named)).unwrap();
+    let named = json!({ "alias": "#tea:here", "alt_aliases": ["#more:here"] });
+    let entry = ("m.room.canonical_alias", "");
+    world.set(room, ALICE, entry, &named).unwrap();
     for wrong in ["#none:here", "#tea:there"] {
-        let wrong = json!({ "alias": wrong }).to_string();
-        let refused = world.change(room, set(&wrong));
+        let refused = world.set(room, ALICE, entry, &json!({ "alias": wrong }));
         assert!(matches!(refused, Err(Error::BadAlias(..))), "{wrong}");
     }
     let retract = |by: Sender<'static>, alias: &'static str| {
@@ -297,11 +180,11 @@ fn an_alias_that_is_removed_leaves_the_canonical_alias_if_its_maker_may_change_t
     assert_eq!(world.change(room, retract(bob, "#more:here")).unwrap(), 0);
     assert_eq!(world.change(room, retract(alice, "#more:here")).unwrap(), 1);
     assert_eq!(
-        world.content(room, "m.room.canonical_alias"),
+        content(&world, room, "m.room.canonical_alias"),
         json!({ "alias": "#tea:here" })
     );
     assert_eq!(world.change(room, retract(alice, "#tea:here")).unwrap(), 1);
-    assert_eq!(world.content(room, "m.room.canonical_alias"), json!({}));
+    assert_eq!(content(&world, room, "m.room.canonical_alias"), json!({}));
     assert!(
         aliases::of_room(&world.store.head(), room)
             .unwrap()
@@ -319,7 +202,7 @@ fn every_version_can_be_upgraded_to_every_other_with_what_belongs_to_the_room() 
     ] {
         let mut world = World::new();
         let kind = json!({ "type": "m.space", "m.federate": false });
-        let old_room = world.make(from, serde_json::from_value(kind).unwrap());
+        let old_room = make(&mut world, from, serde_json::from_value(kind).unwrap());
         world.act(old_room, Action::Ban, ALICE, BOB).unwrap();
         let alice = world.user(ALICE);
         world.now_ms += 1;
@@ -328,21 +211,8 @@ fn every_version_can_be_upgraded_to_every_other_with_what_belongs_to_the_room() 
         let old = upgrade::read(&mut writer, alice).unwrap();
         upgrade::close(&mut writer, alice, &old, "!new:here").unwrap();
         writer.finish();
-        let room = NewRoom {
-            creator: alice,
-            profile: MemberProfile::default(),
-            preset: Preset::PrivateChat,
-            name: None,
-            topic: None,
-            alias: None,
-            published: false,
-            invite: Vec::new(),
-            is_direct: false,
-            initial_state: Vec::new(),
-            power_level_override: Map::new(),
-        };
-        let content = old.creation_content.clone();
-        let new_room = world.begin(&mut txn, to, &room, content, |writer| {
+        let kind = old.creation_content.clone();
+        let new_room = world.begin(&mut txn, to, alice, kind, |writer| {
             upgrade::build(writer, alice, &MemberProfile::default(), &old, &[])
         });
         world.store.commit(txn).unwrap();
@@ -357,13 +227,13 @@ fn every_version_can_be_upgraded_to_every_other_with_what_belongs_to_the_room() 
             (about.version, about.join_rule),
             (to.to_string(), "public".to_owned())
         );
-        let create = world.content(new_room, "m.room.create");
+        let create = content(&world, new_room, "m.room.create");
         assert_eq!(create["predecessor"]["room_id"], old_id.as_str());
         assert_eq!(create["m.federate"], false);
         let bob = world.user(BOB).user;
         let membership = members::membership(&head, new_room, bob).unwrap();
         assert_eq!(membership, Membership::Ban);
-        let levels = world.content(new_room, "m.room.power_levels");
+        let levels = content(&world, new_room, "m.room.power_levels");
         let expected = if to == RoomVersion::V12 {
             Value::Null
         } else {
@@ -373,9 +243,9 @@ fn every_version_can_be_upgraded_to_every_other_with_what_belongs_to_the_room() 
             levels["users"].get(ALICE).cloned().unwrap_or_default(),
             expected
         );
-        let tombstone = world.content(old_room, "m.room.tombstone");
+        let tombstone = content(&world, old_room, "m.room.tombstone");
         assert_eq!(tombstone["replacement_room"], "!new:here");
-        let levels = world.content(old_room, "m.room.power_levels");
+        let levels = content(&world, old_room, "m.room.power_levels");
         assert_eq!(
             (&levels["events_default"], &levels["invite"]),
             (&json!(50), &json!(50))
@@ -386,7 +256,7 @@ fn every_version_can_be_upgraded_to_every_other_with_what_belongs_to_the_room() 
 #[test]
 fn an_upgrade_needs_the_power_to_put_a_tombstone() {
     let mut world = World::new();
-    let room = world.make(RoomVersion::V11, Map::new());
+    let room = make(&mut world, RoomVersion::V11, Map::new());
     world.act(room, Action::Join, BOB, BOB).unwrap();
     let bob = world.user(BOB);
     let refused = world.change(room, |writer| upgrade::read(writer, bob).map(drop));
@@ -398,7 +268,7 @@ fn the_directory_lists_the_largest_room_first_and_none_that_is_empty() {
     let mut world = World::new();
     let mut rooms = Vec::new();
     for _ in 0..3 {
-        let room = world.make(RoomVersion::V12, Map::new());
+        let room = make(&mut world, RoomVersion::V12, Map::new());
         world
             .change(room, |writer| aliases::remove(writer.txn(), "#tea:here"))
             .unwrap();

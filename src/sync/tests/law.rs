@@ -3,123 +3,50 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use event::{RoomVersion, SigningKey};
-use names::{Names, RoomSn, UserSn};
+use event::RoomVersion;
+use names::{RoomSn, UserSn};
 use proptest::prelude::*;
-use rooms::create::{NewRoom, Preset};
-use rooms::membership::{Action, Change, MemberProfile};
+use rooms::create::NewRoom;
+use rooms::membership::Action;
 use rooms::receipts::{Receipt, ReceiptKind};
-use rooms::{Cache, Context, NewEvent, RoomWriter, Sender, event_log, members, state};
+use rooms::{event_log, members, state};
 use serde_json::Value;
-use store::memory::Memory as Engine;
-use store::{Options, Store, SyncMode};
 use sync::{Answer, Memory, Request, StateMode, SyncToken};
+use testkit::{World, public_room};
 use users::filters::Filter;
 
 const USERS: [&str; 3] = ["@a:here", "@b:here", "@c:here"];
 
-struct World {
-    store: Store,
-    names: Names,
-    key: SigningKey,
-    cache: Cache,
-    users: Vec<UserSn>,
+/// The rooms of three users, and what the server remembers beside the database.
+struct Scene {
+    world: World,
     rooms: Vec<RoomSn>,
-    now_ms: u64,
     memory: Memory,
 }
 
-impl World {
+impl Scene {
     fn new() -> Self {
-        let options = Options {
-            sync: SyncMode::Never,
-            schema: 1,
-            migrations: &[],
-            reserve_bytes: 0,
-            on_fatal: Box::new(|_| {}),
+        let mut world = World::new();
+        let mut create = |creator, version| {
+            let room = NewRoom {
+                topic: Some("t"),
+                ..public_room(world.user(creator))
+            };
+            world.create(version, &room, Default::default())
         };
-        let store = Store::open(Box::new(Engine::default()), options).unwrap();
-        let names = Names::open(&store, "here").unwrap();
-        let users = USERS
-            .iter()
-            .map(|id| names.user(&store, id).unwrap())
-            .collect();
-        World {
-            store,
-            names,
-            key: SigningKey::generate("here", [7; 32]),
-            cache: Cache::default(),
-            users,
-            rooms: Vec::new(),
-            now_ms: 1000,
+        let rooms = vec![
+            create(USERS[0], RoomVersion::V12),
+            create(USERS[1], RoomVersion::V10),
+        ];
+        Scene {
+            world,
+            rooms,
             memory: Memory::default(),
         }
     }
 
-    fn sender(&self, user: usize) -> Sender<'static> {
-        Sender {
-            user: self.users[user],
-            user_id: USERS[user],
-        }
-    }
-
-    fn create(&mut self, creator: usize, version: RoomVersion) {
-        self.now_ms += 1;
-        let room = NewRoom {
-            creator: self.sender(creator),
-            profile: MemberProfile::default(),
-            preset: Preset::PublicChat,
-            name: None,
-            topic: Some("t"),
-            alias: None,
-            published: false,
-            invite: Vec::new(),
-            is_direct: false,
-            initial_state: Vec::new(),
-            power_level_override: Default::default(),
-        };
-        let mut random = [0; 18];
-        random[0] = self.rooms.len() as u8;
-        let create = rooms::create::create_event(
-            version,
-            &self.key,
-            &room,
-            Default::default(),
-            random,
-            self.now_ms,
-        )
-        .unwrap();
-        let number = self.names.room(&self.store, create.room_id()).unwrap();
-        let mut txn = self.store.begin();
-        let context = Context {
-            cache: &self.cache,
-            key: &self.key,
-            now_ms: self.now_ms,
-        };
-        let creator = room.creator.user;
-        let mut writer =
-            RoomWriter::begin(&mut txn, context, version.rules(), number, creator, &create)
-                .unwrap();
-        rooms::create::build(&mut writer, &room).unwrap();
-        writer.finish();
-        self.store.commit(txn).unwrap();
-        self.rooms.push(number);
-    }
-
-    /// Does something to a room; what is not allowed changes nothing.
-    fn act(&mut self, room: usize, act: impl FnOnce(&mut RoomWriter<'_>) -> rooms::Result<()>) {
-        self.now_ms += 1;
-        let mut txn = self.store.begin();
-        let context = Context {
-            cache: &self.cache,
-            key: &self.key,
-            now_ms: self.now_ms,
-        };
-        let mut writer = RoomWriter::open(&mut txn, context, self.rooms[room]).unwrap();
-        if act(&mut writer).is_ok() {
-            writer.finish();
-            self.store.commit(txn).unwrap();
-        }
+    fn number(&self, user: usize) -> UserSn {
+        self.world.user(USERS[user]).user
     }
 
     fn sync(
@@ -129,17 +56,17 @@ impl World {
         filter: &Filter,
         mode: StateMode,
     ) -> Answer {
-        let view = self.store.view();
-        let rooms = members::rooms_of(&view, self.users[user]).unwrap();
+        let view = self.world.store.view();
+        let rooms = members::rooms_of(&view, self.number(user)).unwrap();
         let request = Request {
-            user: self.users[user],
+            user: self.number(user),
             user_id: USERS[user],
             device: "D",
             since,
             filter,
             full_state: false,
             state_mode: mode,
-            now_ms: self.now_ms,
+            now_ms: self.world.now_ms,
         };
         sync::build(&view, &self.memory, &rooms, &|_| true, &request).unwrap()
     }
@@ -247,10 +174,10 @@ impl Client {
     }
 
     /// After a sync: the client's rooms and their state are the server's, and each piece is without a gap.
-    fn check(&self, world: &World, user: usize, lazy: bool) {
-        let view = world.store.view();
+    fn check(&self, scene: &Scene, user: usize, lazy: bool) {
+        let view = scene.world.store.view();
         let mut expected_rooms = BTreeSet::new();
-        for room in members::joined_rooms(&view, world.users[user]).unwrap() {
+        for room in members::joined_rooms(&view, scene.number(user)).unwrap() {
             let id = names::room_id(&view, room).unwrap();
             let client = self.joined.get(&id).expect("a joined room was told");
             let mut expected = BTreeMap::new();
@@ -295,23 +222,15 @@ impl Client {
     }
 }
 
-fn perform(world: &mut World, step: &Step) {
-    match *step {
-        Step::Message { user, room } => {
-            let sender = world.sender(user);
-            world.act(room, |writer| {
-                let content = r#"{"msgtype":"m.text","body":"x"}"#;
-                let new = NewEvent::message(sender, "m.room.message", content);
-                rooms::send::message(writer, &new).map(|_| ())
-            });
-        }
+/// Does something to a room; what is not allowed changes nothing.
+fn perform(scene: &mut Scene, step: &Step) {
+    let (world, rooms) = (&mut scene.world, &scene.rooms);
+    // Refusals are part of the histories.
+    let _ = match *step {
+        Step::Message { user, room } => world.say(rooms[room], USERS[user], "x"),
         Step::Topic { user, room, n } => {
-            let sender = world.sender(user);
-            world.act(room, |writer| {
-                let content = format!(r#"{{"topic":"{n}"}}"#);
-                let new = NewEvent::state(sender, "m.room.topic", "", &content);
-                rooms::send::state(writer, &new).map(|_| ())
-            });
+            let topic = serde_json::json!({ "topic": n.to_string() });
+            world.set(rooms[room], USERS[user], ("m.room.topic", ""), &topic)
         }
         Step::Move {
             user,
@@ -319,46 +238,37 @@ fn perform(world: &mut World, step: &Step) {
             room,
             action,
         } => {
-            let (sender, target) = (world.sender(user), world.sender(target));
+            let (by, other) = (USERS[user], USERS[target]);
             let (action, target) = match action {
-                0 | 1 => (Action::Join, sender),
-                2 => (Action::Leave, sender),
-                3 => (Action::Invite, target),
-                4 => (Action::Kick, target),
-                _ => (Action::Ban, target),
+                0 | 1 => (Action::Join, by),
+                2 => (Action::Leave, by),
+                3 => (Action::Invite, other),
+                4 => (Action::Kick, other),
+                _ => (Action::Ban, other),
             };
-            world.act(room, |writer| {
-                let change = Change {
-                    action,
-                    sender,
-                    target,
-                    profile: MemberProfile::default(),
-                    reason: None,
-                    is_guest: false,
-                    is_direct: false,
-                };
-                rooms::membership::change(writer, &change).map(|_| ())
-            });
+            world.act(rooms[room], action, by, target)
         }
         Step::Receipt { user, room } => {
-            let room = world.rooms[room];
-            let view = world.store.view();
-            let Some(row) = event_log::backwards(&view, room, rooms::EventNo::MAX).next() else {
-                return;
-            };
-            let (no, event) = row.unwrap();
-            let receipt = Receipt {
-                event: no,
-                event_id: event.event_id.to_string(),
-                ts_ms: 1,
-            };
-            let mut txn = world.store.begin();
-            let (user, kind) = (world.users[user], ReceiptKind::Public);
-            rooms::receipts::put(&mut txn, room, user, kind, None, receipt).unwrap();
-            world.store.commit(txn).unwrap();
+            read_all(scene, user, scene.rooms[room]);
+            return;
         }
-        Step::Sync { .. } => {}
-    }
+        Step::Sync { .. } => return,
+    };
+}
+
+fn read_all(scene: &Scene, user: usize, room: RoomSn) {
+    let store = &scene.world.store;
+    let newest = event_log::backwards(&store.view(), room, rooms::EventNo::MAX).next();
+    let (no, event) = newest.expect("a room has events").unwrap();
+    let receipt = Receipt {
+        event: no,
+        event_id: event.event_id.to_string(),
+        ts_ms: 1,
+    };
+    let mut txn = store.begin();
+    let (user, kind) = (scene.number(user), ReceiptKind::Public);
+    rooms::receipts::put(&mut txn, room, user, kind, None, receipt).unwrap();
+    store.commit(txn).unwrap();
 }
 
 /// Every table is what the events make of it.
@@ -372,24 +282,22 @@ fn check_tables(world: &World) {
 fn run(steps: &[Step], filter: &str, mode: StateMode) {
     let filter = Filter::parse(filter.as_bytes()).unwrap();
     let lazy = filter.room.state.lazy_load_members;
-    let mut world = World::new();
-    world.create(0, RoomVersion::V12);
-    world.create(1, RoomVersion::V10);
+    let mut scene = Scene::new();
     let mut clients: [Client; 3] = Default::default();
     for step in steps {
-        perform(&mut world, step);
+        perform(&mut scene, step);
         if let Step::Sync { user } = *step {
-            let answer = world.sync(user, clients[user].since, &filter, mode);
+            let answer = scene.sync(user, clients[user].since, &filter, mode);
             clients[user].take(&answer, mode);
-            clients[user].check(&world, user, lazy);
+            clients[user].check(&scene, user, lazy);
         }
     }
-    check_tables(&world);
+    check_tables(&scene.world);
     for (user, client) in clients.iter_mut().enumerate() {
-        let answer = world.sync(user, client.since, &filter, mode);
+        let answer = scene.sync(user, client.since, &filter, mode);
         client.take(&answer, mode);
-        client.check(&world, user, lazy);
-        let again = world.sync(user, client.since, &filter, mode);
+        client.check(&scene, user, lazy);
+        let again = scene.sync(user, client.since, &filter, mode);
         assert!(!again.news, "{}", String::from_utf8_lossy(&again.body));
     }
 }

@@ -4,16 +4,18 @@
 //! is HTTP and JSON with answers that explain themselves when a test expected another; [`User`] is a
 //! logged-in client with the requests that every test makes; [`Follower`] is what a client does with
 //! `/sync`. Everything panics with the whole story when it is disappointed, as a test should, and
-//! nothing waits without a limit.
+//! nothing waits without a limit. [`World`] is rooms on a store in memory, for what needs no server.
 
 mod client;
 mod server;
 mod sync;
 mod user;
 mod wait;
+mod world;
 
 pub use client::{Client, Response, encode};
 pub use server::{Server, ServerOptions};
 pub use sync::{Follower, SyncAnswer};
 pub use user::User;
 pub use wait::{LIMIT, until};
+pub use world::{SERVER_NAME, World, public_room};
