@@ -29,6 +29,7 @@ KINDS = {
     "full, timeline 10": (False, 10),
 }
 PATIENCE_S = 900
+START_S = 60
 WORKERS = 8
 PASSWORD = "first syncs, all at once"
 
@@ -60,6 +61,18 @@ class Server:
         if answer.status != 200:
             raise RuntimeError(f"{self.name}: {method} {path}: {answer.status} {content[:300]!r}")
         return content
+
+    def wait(self):
+        """Until the server answers, or START_S have passed."""
+        deadline = time.monotonic() + START_S
+        while True:
+            try:
+                return self.ask("GET", "/_matrix/client/versions")
+            except OSError:
+                self.connection().close()
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
 
     def json(self, *arguments, **named):
         return json.loads(self.ask(*arguments, **named))
@@ -133,6 +146,7 @@ def main():
     if options.at_once > options.members:
         parser.error("--at-once is at most --members")
     for server in options.server:
+        server.wait()
         server.prepare(options.rooms, options.members)
     means = {}
     for kind, (lazy, timeline) in KINDS.items():
