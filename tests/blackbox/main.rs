@@ -7,6 +7,7 @@
 mod account;
 mod account_data;
 mod configured;
+mod coverage;
 mod cross_signing;
 mod device_keys;
 mod devices;
