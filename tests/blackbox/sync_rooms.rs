@@ -97,6 +97,58 @@ fn a_kick_and_a_ban_end_a_room_too() {
 }
 
 #[test]
+fn who_is_banned_after_leaving_is_told_of_the_ban_alone() {
+    let server = server();
+    for (query, state) in [("", "state"), ("&use_state_after=true", "state_after")] {
+        let (alice, bob, room) = pair(&server);
+        alice.membership(&room, "kick", &bob).ok();
+        let since = bob.sync(None, query).next_batch().to_owned();
+        alice.set_state(&room, "m.room.topic", "", json!({"topic": "him"}));
+        alice.say(&room, "never heard");
+        alice.membership(&room, "ban", &bob).ok();
+        let answer = bob.sync(Some(&since), query);
+        let left = answer.left(&room);
+        let timeline = &left["timeline"];
+        assert_eq!(
+            column(&timeline["events"], "type"),
+            ["m.room.member"],
+            "{left}"
+        );
+        assert_eq!(timeline["events"][0]["content"]["membership"], "ban");
+        assert_eq!(timeline["limited"], false);
+        let told = column(&left[state]["events"], "type");
+        let expected: &[&str] = if state == "state" {
+            &[]
+        } else {
+            &["m.room.member"]
+        };
+        assert_eq!(told, expected, "{left}");
+    }
+}
+
+#[test]
+fn the_state_of_a_left_room_is_that_of_the_leaving() {
+    let server = server();
+    let filter = r#"{"room":{"include_leave":true,"timeline":{"limit":1}}}"#;
+    let filter = encode(filter);
+    for (query, state) in [("", "state"), ("&use_state_after=true", "state_after")] {
+        let (alice, bob, room) = pair(&server);
+        alice.set_state(&room, "m.room.topic", "", json!({"topic": "all of us"}));
+        alice.membership(&room, "kick", &bob).ok();
+        alice.set_state(&room, "m.room.topic", "", json!({"topic": "him"}));
+        alice.membership(&room, "ban", &bob).ok();
+        let answer = bob.sync(None, &format!("&filter={filter}{query}"));
+        let events = &answer.left(&room)[state]["events"];
+        let found = events.as_array().into_iter().flatten();
+        let topics: Vec<_> = found
+            .filter(|event| event["type"] == "m.room.topic")
+            .map(|event| &event["content"]["topic"])
+            .collect();
+        assert_eq!(topics, [&json!("all of us")], "{events}");
+    }
+}
+
+#[test]
 fn an_invitation_comes_once_and_wakes_who_waits() {
     let server = server();
     let (alice, bob) = (server.register("alice"), server.register("bob"));

@@ -161,7 +161,13 @@ impl Visibility {
 
     /// Whether the user was ever joined.
     pub fn was_joined(&self) -> bool {
-        self.membership
+        self.was_joined_from(EventNo::MIN)
+    }
+
+    /// Whether the user was joined right before `from`, or at any time since.
+    pub fn was_joined_from(&self, from: EventNo) -> bool {
+        let until = self.membership.partition_point(|(at, _)| *at < from);
+        self.membership[until.saturating_sub(1)..]
             .iter()
             .any(|(_, is)| *is == Membership::Join)
     }
@@ -250,6 +256,16 @@ mod tests {
         let again = seen_by(&OPEN, &[(4, Join), (6, Leave), (9, Invite)]);
         assert_eq!(again.left_at(), Some(EventNo(6)));
         assert_eq!(seen_by(&OPEN, &[(4, Invite), (6, Leave)]).left_at(), None);
+    }
+
+    #[test]
+    fn who_was_in_from_a_place_on_was_in_before_it_or_came_later() {
+        use Membership::{Ban, Join, Leave};
+        let banned = seen_by(&OPEN, &[(4, Join), (6, Leave), (9, Ban)]);
+        let from = |first: u64| banned.was_joined_from(EventNo(first));
+        assert!(from(0) && from(4) && from(5) && from(6));
+        assert!(!from(7) && !from(9) && !from(10));
+        assert!(!seen_by(&OPEN, &[]).was_joined_from(EventNo(0)));
     }
 
     #[test]

@@ -46,8 +46,10 @@ pub struct Room<'a> {
     visibility: Visibility,
     /// The first place that is new to the client.
     new_from: EventNo,
-    /// The client knows nothing of the room yet.
+    /// The client knows nothing of the room yet, or nothing of the time in it that has begun since.
     anew: bool,
+    /// The user was in the room at some time that is new to the client.
+    inside: bool,
 }
 
 /// What a room's part tells the answer as a whole.
@@ -69,10 +71,12 @@ impl<'a> Room<'a> {
         let viewer = Some((request.user, request.user_id));
         let visibility = Visibility::of(view, room, viewer)?;
         let (mut new_from, mut anew) = (EventNo::MIN, true);
+        let mut inside = visibility.was_joined();
         if let Some(since) = request.since {
             new_from = event_log::after_position(view, room, since.position)?;
             let before = EventNo(new_from.0.saturating_sub(1));
-            anew = visibility.membership_at(before) != Membership::Join;
+            inside = visibility.was_joined_from(new_from);
+            anew = inside && visibility.membership_at(before) != Membership::Join;
         }
         let room_id = names::room_id(view, room)?;
         Ok(Some(Self {
@@ -84,6 +88,7 @@ impl<'a> Room<'a> {
             visibility,
             new_from,
             anew,
+            inside,
         }))
     }
 
@@ -92,7 +97,7 @@ impl<'a> Room<'a> {
         &self.room_id
     }
 
-    /// Whether the client knows nothing of the room yet.
+    /// Whether the client knows nothing of the room yet, or of the time in it that has begun since.
     pub fn is_anew(&self) -> bool {
         self.anew
     }
@@ -464,7 +469,8 @@ impl<'a> Room<'a> {
         Ok(())
     }
 
-    /// Appends the part of a room that the user has left: what was new up to the leaving.
+    /// Appends the part of a room that the user has left: what was new up to the leaving. Whoever had left
+    /// before, and is banned, say, is told of that alone.
     pub fn left(&self, out: &mut Vec<u8>, account_data: &[Item]) -> Result<Told> {
         let Some(renderer) = self.renderer() else {
             return Ok(Told::default());
@@ -472,24 +478,27 @@ impl<'a> Room<'a> {
         let end = self.entry.value.event.next();
         let piece = self.timeline(end)?;
         let start = piece.events.first().map_or(end, |(no, _)| *no);
-        // Who was never in sees the leaving, not the state.
-        let entries = if self.visibility.was_joined() {
-            self.state(&piece, &[], start, end)?
-        } else if self.shared.request.state_mode == StateMode::After {
+        // Who was not in sees the leaving, not the state, and nobody sees the state from after they left.
+        let mut entries = match self.visibility.left_at() {
+            Some(left) if self.inside || self.shared.request.full_state => {
+                let known = left.next();
+                self.state(&piece, &[], start.min(known), end.min(known))?
+            }
+            _ => Entries::new(),
+        };
+        if self.shared.request.state_mode == StateMode::After {
             // Clients that take the state from there alone learn of the leaving there.
             let own = (
                 "m.room.member".to_owned(),
                 self.shared.request.user_id.to_owned(),
             );
-            Entries::from([(own, self.entry.value.event)])
-        } else {
-            Entries::new()
-        };
+            entries.insert(own, self.entry.value.event);
+        }
         let state = self.state_events(entries)?;
         out.extend_from_slice(b"{\"timeline\":{\"events\":");
         self.write_events(out, &renderer, &piece.events)?;
         let prev_batch = PaginationToken::Place(start);
-        let limited = piece.limited;
+        let limited = piece.limited || (self.anew && self.since().is_some());
         out.extend_from_slice(
             format!(",\"prev_batch\":\"{prev_batch}\",\"limited\":{limited}}}").as_bytes(),
         );

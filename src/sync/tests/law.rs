@@ -116,6 +116,8 @@ fn step() -> impl Strategy<Value = Step> {
 struct Client {
     since: Option<SyncToken>,
     joined: BTreeMap<String, ClientRoom>,
+    /// The events it was told of the rooms that it is not joined to any more.
+    left: BTreeMap<String, HashSet<String>>,
 }
 
 #[derive(Default)]
@@ -137,18 +139,33 @@ impl ClientRoom {
 }
 
 impl Client {
+    /// A room is not a joined one any more. Gives the events that were told of it.
+    fn leave(&mut self, room: &str) -> &mut HashSet<String> {
+        let told = self.left.entry(room.to_owned()).or_default();
+        if let Some(was) = self.joined.remove(room) {
+            *told = was.seen;
+        }
+        told
+    }
+
     fn take(&mut self, answer: &Answer, mode: StateMode) {
         let body: Value = serde_json::from_slice(&answer.body).unwrap();
         self.since = Some(answer.next);
         // Invited or knocking is not joined any more: a room stands in one section.
         for section in ["invite", "knock"] {
             for (room, _) in body["rooms"][section].as_object().into_iter().flatten() {
-                self.joined.remove(room);
+                self.leave(room);
             }
         }
         for (room, part) in body["rooms"]["leave"].as_object().into_iter().flatten() {
-            assert!(part["timeline"]["events"].is_array());
-            self.joined.remove(room);
+            let told = self.leave(room);
+            if part["timeline"]["limited"] == true {
+                told.clear();
+            }
+            for event in part["timeline"]["events"].as_array().unwrap() {
+                let event_id = event["event_id"].as_str().unwrap().to_owned();
+                assert!(told.insert(event_id.clone()), "told twice: {event_id}");
+            }
         }
         for (id, part) in body["rooms"]["join"].as_object().into_iter().flatten() {
             let room = self.joined.entry(id.clone()).or_default();
