@@ -336,6 +336,7 @@ fn perform(world: &mut World, step: &Step) {
                     reason: None,
                     is_guest: false,
                     is_direct: false,
+                    custom: None,
                 };
                 rooms::membership::change(writer, &change).map(|_| ())
             });
