@@ -236,6 +236,10 @@ fn users_who_share_a_room_find_each_other_by_id_and_name() {
         testkit::until("bob is found", || {
             search_users(&alice, term).contains(&bob.id).then_some(())
         });
+        assert!(
+            !search_users(&bob, term).contains(&bob.id),
+            "bob found himself"
+        );
     }
 }
 

@@ -115,6 +115,29 @@ fn messages_are_filtered() {
 }
 
 #[test]
+fn a_page_that_the_filter_cut_short_has_an_end_to_go_on_from() {
+    let server = server();
+    let (alice, bob, room) = pair(&server);
+    let before = alice.say(&room, "of alice");
+    let of_bob = bob.say(&room, "of bob");
+    let after = alice.say(&room, "of alice again");
+    let filter = format!(
+        "&filter={}",
+        encode(&json!({"types": ["m.room.message"], "senders": [bob.id]}).to_string())
+    );
+    for (direction, next) in [("b", before), ("f", after)] {
+        let (ids, end) = page(&alice, &room, &format!("dir={direction}{filter}"));
+        assert_eq!(ids, [of_bob.clone()]);
+        let from = format!("&from={}", encode(&end.expect("an end")));
+        // Without the filter there is more, with it there is not.
+        let (ids, _) = page(&alice, &room, &format!("dir={direction}&limit=1{from}"));
+        assert_eq!(ids, [next]);
+        let nothing = page(&alice, &room, &format!("dir={direction}{filter}{from}"));
+        assert_eq!(nothing, (Vec::new(), None));
+    }
+}
+
+#[test]
 fn lazily_loaded_messages_come_with_their_senders() {
     let server = server();
     let (alice, bob, room) = pair(&server);

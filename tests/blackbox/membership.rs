@@ -59,6 +59,45 @@ fn joining_twice_changes_nothing() {
 }
 
 #[test]
+fn what_a_join_says_besides_stands_in_the_member_event() {
+    let server = server();
+    let (alice, bob) = (server.register("alice"), server.register("bob"));
+    let room = alice.create_room(json!({"preset": "public_chat"}));
+    let join = |body: Value| bob.post(&format!("/v3/join/{room}"), body);
+    join(json!({"org.example.ratio": 0.5})).error(400, "M_BAD_JSON");
+    alice
+        .state(&room, "m.room.member", &bob.id)
+        .error(404, "M_NOT_FOUND");
+    let body = json!({
+        "org.example.colour": "blue",
+        "reason": "curious",
+        "membership": "ban",
+        "displayname": "Root",
+        "join_authorised_via_users_server": alice.id,
+        "third_party_signed": {"sender": alice.id, "mxid": bob.id, "token": "t", "signatures": {}},
+    });
+    join(body.clone()).ok();
+    let member = alice.state(&room, "m.room.member", &bob.id).ok();
+    let shown = bob.get(&format!("/v3/profile/{}", bob.id)).ok()["displayname"].clone();
+    let mut expected = json!({
+        "membership": "join", "org.example.colour": "blue", "reason": "curious",
+    });
+    if shown.is_string() {
+        expected["displayname"] = shown;
+    }
+    assert_eq!(member, expected);
+    // The same once more, and less, is no news; something else is.
+    let since = alice.sync(None, "").next_batch().to_owned();
+    join(body).ok();
+    join(json!({})).ok();
+    join(json!({"org.example.colour": "red"})).ok();
+    let sync = alice.sync(Some(&since), "");
+    let news = sync.timeline(&room);
+    assert_eq!(news.len(), 1, "{news:?}");
+    assert_eq!(news[0]["content"]["org.example.colour"], "red");
+}
+
+#[test]
 fn a_private_room_is_joined_only_with_an_invitation() {
     let server = server();
     let (alice, bob) = (server.register("alice"), server.register("bob"));

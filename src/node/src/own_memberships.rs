@@ -88,6 +88,7 @@ impl Node {
             reason: None,
             is_guest: false,
             is_direct: false,
+            custom: None,
         };
         let mut writer = RoomWriter::open(&mut txn, self.room_context(), room)?;
         match change(&mut writer, &wanted) {

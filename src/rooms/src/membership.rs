@@ -22,6 +22,14 @@ pub struct MemberProfile {
 
 /// The content of a member event.
 pub fn member_content(membership: &str, profile: &MemberProfile, reason: Option<&str>) -> String {
+    Value::Object(content_of(membership, profile, reason)).to_string()
+}
+
+fn content_of(
+    membership: &str,
+    profile: &MemberProfile,
+    reason: Option<&str>,
+) -> Map<String, Value> {
     let mut content = Map::new();
     content.insert("membership".to_owned(), membership.into());
     if let Some(displayname) = &profile.displayname {
@@ -33,7 +41,7 @@ pub fn member_content(membership: &str, profile: &MemberProfile, reason: Option<
     if let Some(reason) = reason {
         content.insert("reason".to_owned(), reason.into());
     }
-    Value::Object(content).to_string()
+    content
 }
 
 /// What a user does to their own or another's membership.
@@ -72,7 +80,31 @@ pub struct Change<'a> {
     pub is_guest: bool,
     /// Of an invitation: to a direct chat.
     pub is_direct: bool,
+    /// Of a join: what the member event says besides, as bridges and sign-ups make use of it. What is
+    /// the server's to say is passed over.
+    pub custom: Option<&'a Map<String, Value>>,
 }
+
+impl Change<'_> {
+    fn custom(&self) -> impl Iterator<Item = (&String, &Value)> {
+        let custom = self.custom.into_iter().flatten();
+        custom.filter(|(key, _)| !NOT_CUSTOM.contains(&key.as_str()))
+    }
+}
+
+const AUTHORISER: &str = "join_authorised_via_users_server";
+
+/// Members of a content or of a request to join that are the server's to say, or mean something else.
+const NOT_CUSTOM: [&str; 8] = [
+    "avatar_url",
+    "displayname",
+    "is_direct",
+    AUTHORISER,
+    "membership",
+    "reason",
+    "third_party_invite",
+    "third_party_signed",
+];
 
 /// Changes a membership. Doing once more what the sender did last changes nothing.
 ///
@@ -93,10 +125,16 @@ pub fn change(writer: &mut RoomWriter<'_>, change: &Change<'_>) -> Result<Option
         return Err(Error::UnknownRoom);
     }
     let repeatable = !matches!(change.action, Action::Kick | Action::Unban | Action::Join);
-    let mut content = member_content(membership, profile, change.reason);
+    let mut content = content_of(membership, profile, change.reason);
     if change.action == Action::Invite && change.is_direct {
-        content.insert_str(content.len() - 1, ",\"is_direct\":true");
+        content.insert("is_direct".to_owned(), true.into());
     }
+    if change.action == Action::Join {
+        for (key, value) in change.custom() {
+            content.insert(key.clone(), value.clone());
+        }
+    }
+    let mut content = Value::Object(content).to_string();
     if repeatable && same_member(writer, change.sender, change.target, &content)?.is_some() {
         return Ok(None);
     }
@@ -109,17 +147,16 @@ pub fn change(writer: &mut RoomWriter<'_>, change: &Change<'_>) -> Result<Option
             return Ok(None);
         }
         if let Some(authoriser) = authoriser(writer, change.sender, before)? {
+            let authoriser = Value::from(authoriser);
             content.insert_str(
                 content.len() - 1,
-                &format!(",\"{AUTHORISER}\":{}", Value::from(authoriser)),
+                &format!(",\"{AUTHORISER}\":{authoriser}"),
             );
         }
     }
     let (_, event_id) = writer.append(&NewEvent::member(change.sender, change.target, &content))?;
     Ok(Some(event_id))
 }
-
-const AUTHORISER: &str = "join_authorised_via_users_server";
 
 /// Appends a member event whose content the client made itself. Who lets a joining user into a
 /// restricted room is for the server to say, whatever the content has.
@@ -202,7 +239,7 @@ fn guests_may_join(writer: &RoomWriter<'_>) -> Result<bool> {
     }))
 }
 
-/// Whether the current member event already shows the joining user so.
+/// Whether the current member event already shows the joining user so, and says what they add.
 fn is_shown_so(writer: &RoomWriter<'_>, change: &Change<'_>) -> Result<bool> {
     let Some(event) = writer.state_event("m.room.member", change.target.user_id)? else {
         return Ok(false);
@@ -212,7 +249,11 @@ fn is_shown_so(writer: &RoomWriter<'_>, change: &Change<'_>) -> Result<bool> {
         displayname: string_member(content, "displayname").map(|name| name.into_owned()),
         avatar_url: string_member(content, "avatar_url").map(|url| url.into_owned()),
     };
-    Ok(shown == change.profile)
+    let says = |(key, value): (&String, &Value)| {
+        let said = json::member(content, key).map(serde_json::from_str::<Value>);
+        said.is_some_and(|said| said.is_ok_and(|said| said == *value))
+    };
+    Ok(shown == change.profile && change.custom().all(says))
 }
 
 /// For a restricted room that the user is not invited to: a member who may invite, in whose name the

@@ -164,6 +164,7 @@ impl World {
             reason: None,
             is_guest: false,
             is_direct: false,
+            custom: None,
         };
         self.change(room, |writer| membership::change(writer, &wanted).map(drop))
     }

@@ -9,7 +9,7 @@ use names::RoomSn;
 use node::room::{member_profile, predecessor_of};
 use rooms::membership::{Action, Change, change};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::app::App;
 use crate::auth::{GuestSession, Session};
@@ -27,16 +27,20 @@ pub fn routes() -> Router<App> {
         .route("/_matrix/client/v3/knock/{room_id_or_alias}", post(knock))
 }
 
+/// What a request to enter says. What else a request to join has goes into the member event: the
+/// specification is silent on it, bridges and sign-ups make use of it.
 #[derive(Deserialize)]
-struct Reason {
+struct Entry {
     reason: Option<String>,
+    #[serde(flatten)]
+    custom: Map<String, Value>,
 }
 
 async fn join(
     State(app): State<App>,
     GuestSession(session): GuestSession,
     Params(room_id_or_alias): Params<String>,
-    JsonBodyOrEmpty(body): JsonBodyOrEmpty<Reason>,
+    JsonBodyOrEmpty(body): JsonBodyOrEmpty<Entry>,
 ) -> Result<Json<Value>, ApiError> {
     enter(&app, &session, &room_id_or_alias, Action::Join, body).await
 }
@@ -45,7 +49,7 @@ async fn join_by_id(
     State(app): State<App>,
     GuestSession(session): GuestSession,
     Params(room_id): Params<String>,
-    JsonBodyOrEmpty(body): JsonBodyOrEmpty<Reason>,
+    JsonBodyOrEmpty(body): JsonBodyOrEmpty<Entry>,
 ) -> Result<Json<Value>, ApiError> {
     if !room_id.starts_with('!') {
         return Err(ApiError::invalid_param("This is no room id"));
@@ -57,7 +61,7 @@ async fn knock(
     State(app): State<App>,
     session: Session,
     Params(room_id_or_alias): Params<String>,
-    JsonBodyOrEmpty(body): JsonBodyOrEmpty<Reason>,
+    JsonBodyOrEmpty(body): JsonBodyOrEmpty<Entry>,
 ) -> Result<Json<Value>, ApiError> {
     enter(&app, &session, &room_id_or_alias, Action::Knock, body).await
 }
@@ -67,13 +71,13 @@ async fn enter(
     session: &Session,
     room_id_or_alias: &str,
     action: Action,
-    body: Reason,
+    body: Entry,
 ) -> Result<Json<Value>, ApiError> {
     session.must_not_be_suspended()?;
     app.limiter()
         .check(Class::Join, Key::Name(&session.user_id))?;
     let (room, room_id) = room_or_alias(app, room_id_or_alias)?;
-    let replaced = put(app, session, room, action, body.reason.as_deref()).await?;
+    let replaced = put(app, session, room, action, &body).await?;
     if let Some(old_room) = replaced {
         app.node().carry_over(session.user, &old_room, room).await?;
     }
@@ -86,7 +90,7 @@ async fn put(
     session: &Session,
     room: RoomSn,
     action: Action,
-    reason: Option<&str>,
+    entry: &Entry,
 ) -> Result<Option<String>, ApiError> {
     let result = app
         .node()
@@ -97,9 +101,10 @@ async fn put(
                 sender: me,
                 target: me,
                 profile: member_profile(writer.txn(), session.user).map_err(ApiError::from)?,
-                reason,
+                reason: entry.reason.as_deref(),
                 is_guest: session.is_guest(),
                 is_direct: false,
+                custom: Some(&entry.custom),
             };
             let changed = change(writer, &wanted)?.is_some();
             if !changed || action != Action::Join {

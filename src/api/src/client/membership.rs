@@ -197,6 +197,7 @@ async fn act(
                 reason: reason.as_deref(),
                 is_guest: session.is_guest(),
                 is_direct: false,
+                custom: None,
             };
             change(writer, &wanted)?;
             Ok(())

@@ -107,14 +107,28 @@ fn render(
     start: &str,
 ) -> Result<JsonBytes, ApiError> {
     let lens = reader.lens(filter)?;
-    let page = history::page(&reader.view, span, |no, event| lens.shows(no, event))?;
+    // A page that the filter cut short has an end as well: without the filter there is more.
+    let mut left_out = false;
+    let page = history::page(&reader.view, span, |no, event| {
+        let shows = lens.shows(no, event)?;
+        left_out = !shows && (left_out || lens.sees(no, event));
+        Ok(shows)
+    })?;
+    let end_of_chunk = page
+        .events
+        .last()
+        .filter(|_| left_out)
+        .map(|(no, _)| match span.way {
+            Way::Forward => no.next(),
+            Way::Backward => *no,
+        });
     let renderer = reader.renderer();
     let mut out = Vec::with_capacity(256 + 512 * page.events.len());
     out.extend_from_slice(b"{\"chunk\":");
     renderer.list(&mut out, &page.events)?;
     out.extend_from_slice(b",\"start\":");
     json::write_string(&mut out, start);
-    if let Some(next) = page.next {
+    if let Some(next) = page.next.or(end_of_chunk) {
         let end = PaginationToken::Place(next);
         out.extend_from_slice(format!(",\"end\":\"{end}\"").as_bytes());
     }

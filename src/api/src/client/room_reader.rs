@@ -225,12 +225,14 @@ pub struct Lens<'a> {
 impl Lens<'_> {
     /// Whether the event is shown.
     pub fn shows(&self, no: EventNo, event: &StoredEvent) -> rooms::Result<bool> {
-        let ignored = self.ignored.contains(&event.sender) && !event.flags.has(Flags::STATE);
-        let shown = self.shows_room
-            && !ignored
-            && self.reader.visibility.allows(no, event)
-            && filtered::shows(self.filter, event);
+        let shown = self.shows_room && filtered::shows(self.filter, event) && self.sees(no, event);
         Ok(shown && self.is_related(event)?)
+    }
+
+    /// Whether the event would be shown without the filter.
+    pub fn sees(&self, no: EventNo, event: &StoredEvent) -> bool {
+        let ignored = self.ignored.contains(&event.sender) && !event.flags.has(Flags::STATE);
+        !ignored && self.reader.visibility.allows(no, event)
     }
 
     /// `related_by_rel_types` and `related_by_senders`: one relation has to match both.

@@ -45,8 +45,9 @@ async fn search(
     let everyone = app.config().user_directory.scope == DirectoryScope::Everyone;
     let me = session.user;
     let find = move || {
+        // Nobody looks for themselves: in a list of whom to invite they would stand in the way.
         let visible = |user| {
-            Ok(user == me || (everyone && is_active(&view, user)?) || may_find(&view, me, user)?)
+            Ok(user != me && ((everyone && is_active(&view, user)?) || may_find(&view, me, user)?))
         };
         directory::search(&view, &request.search_term, limit, visible)
     };
