@@ -59,20 +59,22 @@ fn ask(client: &Client, endpoint: &Endpoint) -> (u16, String) {
 #[test]
 fn the_list_of_endpoints_in_the_documentation_is_true() {
     let server = server();
-    let mut tables: BTreeMap<&str, (usize, Vec<(Endpoint, bool)>)> = BTreeMap::new();
+    let mut tables: BTreeMap<&str, Vec<(Endpoint, bool)>> = BTreeMap::new();
     for endpoint in endpoints() {
         let (_, code) = ask(&server.client(), &endpoint);
         let there = code != "M_UNRECOGNIZED";
-        let (count, rows) = tables.entry(endpoint.api).or_default();
-        *count += usize::from(there);
-        rows.push((endpoint, there));
+        tables
+            .entry(endpoint.api)
+            .or_default()
+            .push((endpoint, there));
     }
     let mut wanted = String::from(
         "# API coverage\n\nEvery endpoint of the Matrix specification v1.19 that a homeserver serves, and whether the \
          running binary knows it. This page is made by a test (`tests/blackbox/coverage.rs`), which fails when the page \
          is not true.\n",
     );
-    for (api, (count, rows)) in &tables {
+    for (api, rows) in &tables {
+        let count = rows.iter().filter(|(_, there)| *there).count();
         let _ = write!(
             wanted,
             "\n## {api}: {count} of {}\n\n| method | path | served |\n|---|---|---|\n",

@@ -127,7 +127,7 @@ fn a_page_that_the_filter_cut_short_has_an_end_to_go_on_from() {
     );
     for (direction, next) in [("b", before), ("f", after)] {
         let (ids, end) = page(&alice, &room, &format!("dir={direction}{filter}"));
-        assert_eq!(ids, [of_bob.clone()]);
+        assert_eq!(ids, std::slice::from_ref(&of_bob));
         let from = format!("&from={}", encode(&end.expect("an end")));
         // Without the filter there is more, with it there is not.
         let (ids, _) = page(&alice, &room, &format!("dir={direction}&limit=1{from}"));
