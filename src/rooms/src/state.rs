@@ -136,7 +136,15 @@ pub fn history_of(
     state_key: &str,
     branch: u32,
 ) -> Result<Vec<EventNo>> {
-    let prefix = (room, event_type.to_owned(), state_key.to_owned(), branch);
+    let entry = (room, event_type.to_owned(), state_key.to_owned());
+    // Most entries were set once: two reads tell, where a scan costs several.
+    if let Some(no) = STATE.get(from, &entry)?
+        && let [only] = change_of(from, room, branch, no)?.as_slice()
+        && only.before.is_none()
+    {
+        return Ok(vec![no]);
+    }
+    let prefix = (room, entry.1, entry.2, branch);
     let mut found = Vec::new();
     for row in STATE_HISTORY.scan(from, &prefix, Direction::Backward) {
         found.push(row?.1);
