@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use store::rocks::{Limits, Rocks};
@@ -25,8 +25,8 @@ fn main() {
     let dir = tempfile::tempdir_in(".").expect("a directory for the measurement");
     print_sync_cost(dir.path());
     for (name, sync) in [("always", SyncMode::Always), ("never", SyncMode::Never)] {
-        for threads in [1, 8, 32] {
-            let path = dir.path().join(format!("{name}-{threads}"));
+        for (writers, rooms) in [(1, 1), (32, 1), (32, 1000)] {
+            let path = dir.path().join(format!("{name}-{writers}-{rooms}"));
             let rocks = Rocks::open(&path, Limits::default()).expect("a database");
             let options = Options {
                 sync,
@@ -36,7 +36,8 @@ fn main() {
                 on_fatal: Box::new(|error| panic!("{error}")),
             };
             let store = Arc::new(Store::open(Box::new(rocks), options).expect("a store"));
-            measure(&store, name, threads, Duration::from_secs(seconds));
+            let what = format!("sync {name}, {writers} writers, {rooms} rooms");
+            measure(&store, &what, writers, rooms, Duration::from_secs(seconds));
         }
     }
 }
@@ -58,31 +59,24 @@ fn print_sync_cost(dir: &std::path::Path) {
     );
 }
 
-fn measure(store: &Arc<Store>, name: &str, threads: u32, time: Duration) {
-    let (stop, numbers) = (
-        Arc::new(AtomicBool::new(false)),
-        Arc::new(AtomicU64::new(0)),
-    );
+fn measure(store: &Arc<Store>, what: &str, writers: usize, rooms: u64, time: Duration) {
+    let numbers = Arc::new(AtomicU64::new(0));
     let start = Instant::now();
-    let workers: Vec<_> = (0..threads)
-        .map(|room| {
-            let (store, stop, numbers) =
-                (Arc::clone(store), Arc::clone(&stop), Arc::clone(&numbers));
+    let workers: Vec<_> = (0..writers)
+        .map(|_| {
+            let (store, numbers) = (Arc::clone(store), Arc::clone(&numbers));
             std::thread::spawn(move || {
                 let mut times = Vec::new();
-                while !stop.load(Ordering::Relaxed) {
-                    let start = Instant::now();
-                    commit(&store, room, numbers.fetch_add(1, Ordering::Relaxed));
-                    times.push(start.elapsed());
+                while start.elapsed() < time {
+                    let n = numbers.fetch_add(1, Ordering::Relaxed);
+                    let begin = Instant::now();
+                    commit(&store, (n % rooms) as u32, n);
+                    times.push(begin.elapsed());
                 }
                 times
             })
         })
         .collect();
-    while start.elapsed() < time {
-        commit(store, threads, numbers.fetch_add(1, Ordering::Relaxed));
-    }
-    stop.store(true, Ordering::Relaxed);
     let mut times: Vec<Duration> = workers
         .into_iter()
         .flat_map(|worker| worker.join().expect("a worker"))
@@ -90,7 +84,7 @@ fn measure(store: &Arc<Store>, name: &str, threads: u32, time: Duration) {
     times.sort_unstable();
     let rate = times.len() as f64 / start.elapsed().as_secs_f64();
     let (p50, p99) = (times[times.len() / 2], times[times.len() * 99 / 100]);
-    println!("sync {name}, {threads} writers: {rate:.0} changes/s, p50 {p50:?}, p99 {p99:?}");
+    println!("{what}: {rate:.0} changes/s, p50 {p50:?}, p99 {p99:?}");
 }
 
 fn commit(store: &Store, room: u32, n: u64) {
