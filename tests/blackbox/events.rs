@@ -217,10 +217,32 @@ fn power_levels_that_are_no_integers_are_refused() {
     for wrong in [json!("50"), json!(1.5), json!([]), json!(true)] {
         let mut levels = before.clone();
         levels["users_default"] = wrong;
-        let answer = alice.try_set_state(&room, "m.room.power_levels", "", levels);
-        assert!(matches!(answer.status, 400 | 403), "{answer}");
+        alice
+            .try_set_state(&room, "m.room.power_levels", "", levels)
+            .error(400, "M_BAD_JSON");
     }
     assert_eq!(alice.state(&room, "m.room.power_levels", "").ok(), before);
+}
+
+#[test]
+fn power_levels_never_name_a_creator_of_the_room() {
+    let server = server();
+    let (alice, bob) = (server.register("alice"), server.register("bob"));
+    let room = alice.create_room(json!({
+        "preset": "public_chat",
+        "room_version": "12",
+        "creation_content": {"additional_creators": [bob.id]},
+    }));
+    let stranger = server.register("stranger");
+    for creator in [&alice, &bob] {
+        let levels = json!({"users": {&creator.id: 100}});
+        alice
+            .try_set_state(&room, "m.room.power_levels", "", levels.clone())
+            .error(400, "M_BAD_JSON");
+        stranger
+            .try_set_state(&room, "m.room.power_levels", "", levels)
+            .error(403, "M_FORBIDDEN");
+    }
 }
 
 #[test]
@@ -236,8 +258,15 @@ fn state_under_the_name_of_another_user_is_refused() {
 fn a_room_is_created_only_once() {
     let server = server();
     let (alice, _, room) = pair(&server);
-    let answer = alice.try_set_state(&room, "m.room.create", "", json!({}));
-    assert!(matches!(answer.status, 400 | 403), "{answer}");
+    for content in [json!({}), alice.state(&room, "m.room.create", "").ok()] {
+        alice
+            .try_set_state(&room, "m.room.create", "", content)
+            .error(400, "M_INVALID_PARAM");
+    }
+    let stranger = server.register("stranger");
+    stranger
+        .try_set_state(&room, "m.room.create", "", json!({}))
+        .error(403, "M_FORBIDDEN");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use names::{RoomSn, UserSn};
 use store::{At, Direction, Position, Read, Txn};
 
 use crate::append::{NewEvent, RoomWriter, string_member};
+use crate::membership::must_be_joined;
 use crate::schema::{EVENT_TRANSACTIONS, TRANSACTION_AGES, TRANSACTIONS};
 use crate::{Error, EventNo, Result, event_log, relations};
 
@@ -147,8 +148,14 @@ fn check_relation(
 /// Sets an entry of the state. The same sender setting the same content again changes nothing.
 ///
 /// # Errors
-/// Those of [`RoomWriter::append`], and those of the checks on `m.room.canonical_alias`.
+/// Those of [`RoomWriter::append`], and those of the checks on `m.room.canonical_alias`;
+/// [`Error::Invalid`] for `m.room.create`.
 pub fn state(writer: &mut RoomWriter<'_>, new: &NewEvent<'_>) -> Result<EventId> {
+    if new.event_type == "m.room.create" {
+        let room = writer.room();
+        must_be_joined(writer.txn(), room, new.sender)?;
+        return Err(Error::Invalid("a room is created once".to_owned()));
+    }
     let state_key = new.state_key.unwrap_or_default();
     if let Some(current) = writer.state_event(new.event_type, state_key)? {
         let current = current.pdu();

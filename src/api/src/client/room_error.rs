@@ -14,6 +14,10 @@ impl From<Error> for ApiError {
             Error::Store(error) => error.into(),
             Error::UnknownRoom => ApiError::forbidden("You are not in this room"),
             Error::UnknownEvent => ApiError::not_found("There is no such event"),
+            // The request is wrong, and not who sends it.
+            Error::NotAllowed(why) if why.rule.is_of_power_levels_form() => {
+                ApiError::bad_json(message)
+            }
             Error::NotAllowed(_) | Error::Forbidden(_) => ApiError::forbidden(message),
             Error::GuestForbidden => ApiError::guest_access_forbidden(),
             Error::BadEvent(_) => ApiError::bad_json(message),

@@ -91,6 +91,18 @@ pub enum Rule {
 }
 
 impl Rule {
+    /// Whether the rule looks at nothing but what the power levels say, so that no level would help the sender. It is
+    /// asked of the members of a room alone.
+    pub fn is_of_power_levels_form(self) -> bool {
+        matches!(
+            self,
+            Rule::PowerLevelsField
+                | Rule::PowerLevelsMap
+                | Rule::PowerLevelsUsers
+                | Rule::PowerLevelsCreator
+        )
+    }
+
     /// The number under which the specification of a room version has this rule. Where it has none (a state without
     /// a create event, levels that are not numbers before version 10) the number of the enclosing rule.
     pub fn number(self, rules: &RoomRules) -> String {
