@@ -20,8 +20,19 @@ pub enum StoreError {
         /// The newest schema version this binary knows.
         known: u32,
     },
+    /// The files of the database are not what was written: found when it is opened.
+    #[error(
+        "the database in {path} is damaged: {why}. Keep a copy of that folder, look after the disk, \
+         and put a backup in its place"
+    )]
+    Damaged {
+        /// The directory of the database.
+        path: String,
+        /// What was found.
+        why: String,
+    },
     /// The disk has too little room left. Reads go on; writes work again when there is space.
-    #[error("the disk that holds the database is full")]
+    #[error("the disk that holds the database is full: make room")]
     Full,
     /// A row does not decode as its table says.
     #[error("corrupt row in table {table}: {why}")]
