@@ -142,14 +142,14 @@ fn tuned(family: Family, cache: &Cache) -> Options {
 
 fn failed_open(path: &Path, error: &rocksdb::Error) -> StoreError {
     let text = error.to_string();
-    if text.contains("lock file") || text.contains("/LOCK") || text.contains("lock hold by") {
-        StoreError::InUse {
+    if text.contains("While lock file") || text.contains("lock hold by") {
+        return StoreError::InUse {
             path: path.display().to_string(),
-        }
-    } else if error.kind() == rocksdb::ErrorKind::Corruption {
-        damage::found(path, text)
-    } else {
-        failure(error.clone())
+        };
+    }
+    match error.kind() {
+        rocksdb::ErrorKind::Corruption => damage::found(path, text),
+        _ => failure(error.clone()),
     }
 }
 
