@@ -77,27 +77,33 @@ pub fn execute(
     Ok(())
 }
 
-/// Decodes every row, compares what is derived with what it is made from, and looks for the file of every upload. Each problem is a line.
+/// Decodes every row, compares what is derived with what it is made from, and looks for the file of every upload. Each
+/// problem is a line.
 fn check(node: &Node, print: &mut dyn FnMut(String)) -> Result<(), ExecuteError> {
     let view = node.view();
     let mut problems = 0;
-    let rows = store::check_rows(&view, &database::tables(), |problem| {
+    let mut report = |problem: String| {
         problems += 1;
         print(problem);
-    })?;
+    };
+    let rows = store::check_rows(&view, &database::tables(), &mut report)?;
     let has_file = |file: &media::FileId, length| {
         let open = node.media().files().read(file);
         open.is_ok_and(|open| open.length == length)
     };
-    let mut report = |problem| {
-        problems += 1;
-        print(problem);
-    };
-    rooms::check::all(&view, &mut report, &mut |_| {})?;
-    media::check(&view, has_file, |problem| {
-        problems += 1;
-        print(problem);
-    })?;
+    // A row that can't be read ends the check of its crate, not of the others.
+    if let Err(error) = names::check(&view, &mut report) {
+        report(format!("names: {error}"));
+    }
+    if let Err(error) = users::check::all(&view, &mut report) {
+        report(format!("users: {error}"));
+    }
+    if let Err(error) = rooms::check::all(&view, &mut report, &mut |_| {}) {
+        report(format!("rooms: {error}"));
+    }
+    if let Err(error) = media::check(&view, has_file, &mut report) {
+        report(format!("media: {error}"));
+    }
     if problems > 0 {
         return Err(ExecuteError::Damaged(problems));
     }
