@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use api::App;
-use node::Node;
+use node::{Node, NodeError};
 use store::{Read, StoreError};
 use tokio::runtime::Handle;
 
@@ -27,6 +27,8 @@ pub enum ExecuteError {
     Backup(#[from] backup::BackupError),
     #[error(transparent)]
     Accounts(#[from] AccountsError),
+    #[error(transparent)]
+    Node(#[from] NodeError),
 }
 
 /// Carries out `request`; `print` hears what the operator is to read. May take long, and waits for `runtime`, so it
@@ -69,6 +71,7 @@ pub fn execute(
         }
         Request::DatabaseCheck => check(app.node(), print)?,
         Request::DatabaseStats => stats(app.node(), print)?,
+        Request::JobList => jobs(app.node(), print)?,
         Request::DatabaseBackup { folder } => {
             backup::write(app.node(), &folder)?;
             print(format!("the backup is in {}", folder.display()));
@@ -129,6 +132,22 @@ fn stats(node: &Node, print: &mut dyn FnMut(String)) -> Result<(), ExecuteError>
         "database on disk {:>14} KiB",
         folder_bytes(&config.database_dir()) / 1024
     ));
+    Ok(())
+}
+
+/// A line for each job that is not done: what it does, for whom, when it was scheduled in seconds since 1970, and how many
+/// rooms it has changed.
+fn jobs(node: &Node, print: &mut dyn FnMut(String)) -> Result<(), ExecuteError> {
+    let view = node.view();
+    for (job, progress) in node::jobs::list(&view)? {
+        print(format!(
+            "{}\t{}\t{}\t{}",
+            job.task.name(),
+            names::user_id(&view, job.task.user())?,
+            progress.scheduled_ms / 1000,
+            progress.steps
+        ));
+    }
     Ok(())
 }
 
