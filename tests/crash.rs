@@ -6,6 +6,8 @@
 //! until it is acknowledged. In the end every acknowledged event is in its room, once, under the id
 //! that was acknowledged.
 //!
+//! What a request leaves to a job is done by the next process, once.
+//!
 //! `MEYRIN_CRASH_KILLS` is how many times the server is killed (20 if it is not set), and
 //! `MEYRIN_CRASH_SEED` repeats the sequence of a run, as far as the system's scheduling allows.
 
@@ -20,6 +22,10 @@ const WRITERS: usize = 6;
 
 /// The most acknowledgements from one kill to the next; how many it is, is random.
 const MOST_BETWEEN_KILLS: u64 = 150;
+
+/// Rooms in which one user is, and how often the server is killed while they hear of a change.
+const ROOMS_OF_ONE: u64 = 40;
+const KILLS_OF_JOBS: u64 = 5;
 
 /// What the writers have in common.
 struct Load {
@@ -100,6 +106,72 @@ fn every_acknowledged_event_is_there_once_after_any_kill() {
     server.kill();
     assert_clean(&server, kills);
     println!("{kills} kills, {sent} acknowledged messages, each there once");
+}
+
+#[test]
+fn a_changed_name_reaches_every_room_once_whenever_the_server_is_killed() {
+    let mut random = Random::new();
+    let mut options = ServerOptions::new(env!("CARGO_BIN_EXE_meyrin"));
+    options.sync = "always".to_owned();
+    let mut server = Server::start(options);
+    let alice = server.register("alice");
+    let rooms: Vec<String> = (0..ROOMS_OF_ONE)
+        .map(|_| alice.create_public_room())
+        .collect();
+    let shows = |room: &String, name: &str| {
+        let path = format!(
+            "/v3/rooms/{}/state/m.room.member/{}",
+            encode(room),
+            encode(&alice.id)
+        );
+        let answer = alice.try_exchange("GET", &path, &[], Vec::new()).ok()?;
+        (answer.status == 200 && answer.value()["displayname"] == name).then_some(())
+    };
+
+    let mut names = Vec::new();
+    for kill in 0..KILLS_OF_JOBS {
+        let name = format!("Alice {kill}");
+        let watched = &rooms[random.below(ROOMS_OF_ONE) as usize];
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let client = alice.with_own_connections();
+                let path = format!("/v3/profile/{}/displayname", encode(&alice.id));
+                let body = json!({"displayname": &name}).to_string().into_bytes();
+                let headers = [("Content-Type", "application/json")];
+                // It is cut off by the kill, or not.
+                let _ = client.try_exchange("PUT", &path, &headers, body);
+            });
+            until("a room shows the name", || shows(watched, &name));
+            server.kill();
+        });
+        assert_clean(&server, kill);
+        server.start_again();
+        for room in &rooms {
+            until("every room shows the name", || shows(room, &name));
+        }
+        names.push(name);
+    }
+
+    for room in &rooms {
+        let filter = encode(r#"{"types":["m.room.member"]}"#);
+        let path = format!(
+            "/v3/rooms/{}/messages?dir=b&limit=100&filter={filter}",
+            encode(room)
+        );
+        let page = alice.get(&path).ok();
+        let events = page["chunk"].as_array().expect("events");
+        for name in &names {
+            let told = events
+                .iter()
+                .filter(|event| event["content"]["displayname"] == **name);
+            assert_eq!(told.count(), 1, "{name} in {room}");
+        }
+    }
+    let list = server.run(&["job", "list"]);
+    assert!(
+        list.status.success() && list.stdout.is_empty(),
+        "no job is left"
+    );
 }
 
 /// Writes until it is told to stop. Every tenth round also sets state and account data.

@@ -101,8 +101,10 @@ pub fn restore(config: &Config, folder: &Path, replace: bool) -> Result<(), Back
         if !replace {
             return Err(BackupError::Occupied { path: database });
         }
-        // Fails when a server runs on it. Closed again at once: it is moved.
-        drop(Rocks::open(&database, Limits::default())?);
+        // A server that runs on it keeps it; a damaged one may go. Closed again at once: it is moved.
+        if let Err(error @ StoreError::InUse { .. }) = Rocks::open(&database, Limits::default()) {
+            return Err(error.into());
+        }
     }
     let restoring = config.data_dir.join("db.restoring");
     remove_tree(&restoring).map_err(failed(&restoring))?;

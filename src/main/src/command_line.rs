@@ -39,6 +39,11 @@ pub enum Command {
         #[command(subcommand)]
         command: DatabaseCommand,
     },
+    /// Look at work that goes on behind the requests
+    Job {
+        #[command(subcommand)]
+        command: JobCommand,
+    },
     /// Print the version
     Version,
 }
@@ -102,6 +107,12 @@ pub enum DatabaseCommand {
         #[arg(long)]
         replace: bool,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum JobCommand {
+    /// Print a line for each job that is not done: what, for whom, when it was scheduled (seconds since 1970), rooms changed
+    List,
 }
 
 #[derive(Debug, Subcommand)]

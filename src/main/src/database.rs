@@ -46,7 +46,13 @@ fn end_process(error: &StoreError) {
 /// Every table of every crate.
 pub fn tables() -> Vec<TableInfo> {
     let mut all = vec![store::META_TABLE];
-    for tables in [names::TABLES, users::TABLES, rooms::TABLES, media::TABLES] {
+    for tables in [
+        names::TABLES,
+        users::TABLES,
+        rooms::TABLES,
+        media::TABLES,
+        node::jobs::TABLES,
+    ] {
         all.extend_from_slice(tables);
     }
     all

@@ -8,6 +8,7 @@ mod config_command;
 mod data_folder;
 mod database;
 mod database_command;
+mod job_command;
 mod logging;
 mod open_files;
 mod operator;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         Command::Config { command } => config_command::run(command, &source),
         Command::User { command } => user_command::run(command, &source),
         Command::Db { command } => database_command::run(command, &source),
+        Command::Job { command } => job_command::run(command, &source),
         Command::Version => {
             println!("meyrin {}", env!("CARGO_PKG_VERSION"));
             Ok(())

@@ -112,6 +112,7 @@ impl Server {
             tokio::join!(
                 for_upkeep.run_upkeep(),
                 node.run_media_upkeep(),
+                node.run_jobs(),
                 node.run_ephemeral()
             );
         });

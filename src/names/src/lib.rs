@@ -59,10 +59,10 @@ impl PrefixOf<UserSn> for UserSn {}
 
 const USER_NUMBERS: Table<String, UserSn> = Table::source(Family::Names, 1, "user_numbers");
 const USER_NAMES: Table<UserSn, String> =
-    Table::derived(Family::Names, 2, "user_names", "from user_numbers");
+    Table::derived(Family::Names, 2, "user_names", "names::check");
 const ROOM_NUMBERS: Table<String, RoomSn> = Table::source(Family::Names, 3, "room_numbers");
 const ROOM_NAMES: Table<RoomSn, String> =
-    Table::derived(Family::Names, 4, "room_names", "from room_numbers");
+    Table::derived(Family::Names, 4, "room_names", "names::check");
 
 /// The tables of this crate.
 pub const TABLES: &[TableInfo] = &[
@@ -120,6 +120,36 @@ pub fn all_rooms(from: &impl Read) -> Result<Vec<(RoomSn, String)>> {
 /// All users, by number: the local ones first.
 pub fn all_users(from: &impl Read) -> Result<Vec<(UserSn, String)>> {
     USER_NAMES.scan(from, &(), Direction::Forward).collect()
+}
+
+/// Checks that each name has its number and each number its name; `report` hears of all that have not.
+///
+/// # Errors
+/// If a row can't be read.
+pub fn check(from: &impl Read, report: &mut dyn FnMut(String)) -> Result<()> {
+    check_pair(from, &USER_NUMBERS, &USER_NAMES, report)?;
+    check_pair(from, &ROOM_NUMBERS, &ROOM_NAMES, report)
+}
+
+fn check_pair<N: Key + Record + PartialEq>(
+    from: &impl Read,
+    numbers: &Table<String, N>,
+    names: &Table<N, String>,
+    report: &mut dyn FnMut(String),
+) -> Result<()> {
+    for row in numbers.scan(from, &(), Direction::Forward) {
+        let (name, number) = row?;
+        if names.get(from, &number)?.as_ref() != Some(&name) {
+            report(format!("{}: {name} is not under its number", names.name()));
+        }
+    }
+    for row in names.scan(from, &(), Direction::Forward) {
+        let (number, name) = row?;
+        if numbers.get(from, &name)? != Some(number) {
+            report(format!("{}: {name} has another number", numbers.name()));
+        }
+    }
+    Ok(())
 }
 
 struct Next {
@@ -289,5 +319,43 @@ mod tests {
         assert!(!others.contains(&alice) && !others.contains(&bob));
         assert_eq!(&*names.user_id(&store.head(), bob).unwrap(), "@bob:there");
         assert_ne!(names.room(&store, "!other:here").unwrap(), room);
+    }
+
+    #[test]
+    fn a_name_without_its_number_and_a_number_without_its_name_are_found() {
+        let problems = |harm: fn(&mut store::Txn, UserSn)| {
+            let (store, names) = open(&Memory::default());
+            let alice = names.user(&store, "@alice:here").unwrap();
+            names.room(&store, "!room:here").unwrap();
+            let mut txn = store.begin();
+            harm(&mut txn, alice);
+            store.commit(txn).unwrap();
+            let mut found = Vec::new();
+            check(&store.head(), &mut |problem| found.push(problem)).unwrap();
+            found
+        };
+        assert_eq!(problems(|_, _| {}), [""; 0]);
+        let lost_name = problems(|txn, user| USER_NAMES.delete(txn, &user));
+        assert_eq!(
+            lost_name,
+            ["user_names: @alice:here is not under its number"]
+        );
+        let lost_number = problems(|txn, _| USER_NUMBERS.delete(txn, &"@alice:here".to_owned()));
+        assert_eq!(
+            lost_number,
+            ["user_numbers: @alice:here has another number"]
+        );
+        let given_twice = problems(|txn, user| {
+            USER_NUMBERS.put(txn, &"@bob:here".to_owned(), &user);
+        });
+        assert_eq!(
+            given_twice,
+            ["user_names: @bob:here is not under its number"]
+        );
+        let lost_room = problems(|txn, _| ROOM_NAMES.delete(txn, &RoomSn(1)));
+        assert_eq!(
+            lost_room,
+            ["room_names: !room:here is not under its number"]
+        );
     }
 }

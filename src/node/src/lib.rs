@@ -11,7 +11,9 @@
 
 mod activity;
 mod audience;
+mod backup_sweep;
 mod error;
+pub mod jobs;
 mod key_changes;
 mod locks;
 mod media_repository;
@@ -35,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 pub use activity::{Activity, MembershipChange, Touched};
 pub use audience::Audience;
 pub use error::NodeError;
+pub use jobs::{JOB_PATIENCE, Task};
 pub use locks::{Guard, Lock, Locks};
 pub use media_repository::{Media, MediaUpload, ThumbnailAnswer};
 pub use notifier::{Notifier, Waiter};
@@ -58,6 +61,7 @@ pub struct Node {
     rooms_cache: rooms::Cache,
     media: Media,
     user_rooms: user_rooms::UserRooms,
+    jobs: jobs::Jobs,
     shutdown: CancellationToken,
 }
 
@@ -92,6 +96,7 @@ impl Node {
             rooms_cache: rooms::Cache::default(),
             media,
             user_rooms: user_rooms::UserRooms::default(),
+            jobs: jobs::Jobs::default(),
             shutdown: CancellationToken::new(),
             store: Arc::new(store),
         }))
@@ -271,13 +276,18 @@ impl Node {
             change(position);
             self.activity.note(&touched, position);
         })?;
+        self.wake_when_durable(ticket, touched);
+        Ok(ticket.position)
+    }
+
+    /// Wakes whom a change concerns once it is durable; nobody waits for that here.
+    pub(crate) fn wake_when_durable(&self, ticket: Ticket, touched: Touched) {
         let (notifier, audience) = (Arc::clone(&self.notifier), Arc::clone(&self.audience));
         self.store.when_durable(ticket, move |result| {
             if result.is_ok() {
                 notifier.wake(&touched, &audience);
             }
         });
-        Ok(ticket.position)
     }
 
     /// Runs core work that may take more than half a millisecond on a lane of its own.

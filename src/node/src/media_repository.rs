@@ -13,6 +13,7 @@ use media::{
     MediaKey, OpenFile, Stored, SweepCursor, SweepStep, ThumbnailRecord,
 };
 use names::UserSn;
+use store::Store;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::{Lane, Lock, Node, NodeError, Touched};
@@ -112,6 +113,7 @@ async fn on_disk<T: Send + 'static>(
 /// An upload under way. Dropped before its end, it leaves nothing behind.
 pub struct MediaUpload {
     files: Arc<MediaFiles>,
+    store: Arc<Store>,
     file: FileId,
     max_bytes: u64,
     length: u64,
@@ -132,6 +134,10 @@ impl MediaUpload {
         }
         self.gathered.extend_from_slice(piece);
         if self.gathered.len() >= WRITE_BYTES {
+            if self.store.is_full() {
+                // It could not be made known either, and would take the room that the database needs.
+                return Err(MediaError::DiskFull.into());
+            }
             let (incoming, work) = self.next_write();
             self.incoming = Some(on_disk(move || work(incoming)).await?);
         }
@@ -224,6 +230,7 @@ impl Node {
     pub fn begin_upload(&self, key: MediaKey, max_bytes: u64) -> MediaUpload {
         MediaUpload {
             files: Arc::clone(&self.media.files),
+            store: Arc::clone(&self.store),
             file: FileId {
                 kind: FileKind::Content,
                 key,

@@ -1,80 +1,60 @@
-//! What an account does to all its memberships at once: show a changed profile, leave everywhere.
+//! What an account does to all its memberships, a room at a time: show a changed profile, leave.
 //!
-//! Each room is a change of its own under its own lock; all are written before the first is waited
-//! for, so that they share syncs. A room that refuses (its rules changed meanwhile) stays as it is.
+//! Each is a step of a job. A room that refuses (its rules changed meanwhile) stays as it is.
 
 use event::auth::Membership;
 use names::{RoomSn, UserSn};
 use rooms::membership::{Action, Change, MemberProfile, change};
 use rooms::{RoomWriter, Sender, members};
-use store::Ticket;
-use users::profile;
 
-use crate::{Lock, MembershipChange, Node, NodeError, Touched};
+use crate::jobs::{Job, Progress, Step};
+use crate::room::{member_profile, touched};
+use crate::{Lock, Node, NodeError};
 
 impl Node {
-    /// Brings the user's profile into the member events of all rooms that the user is joined to.
-    ///
-    /// # Errors
-    /// If the store fails.
-    pub async fn profile_changed(&self, user: UserSn) -> Result<(), NodeError> {
-        let view = self.view();
-        let shown = profile::shown(&view, user)?;
-        let rooms = members::joined_rooms(&view, user)?;
-        let profile = MemberProfile {
-            displayname: shown.displayname,
-            avatar_url: shown.avatar_url,
+    /// Changes the user's membership in the next room where that has to be done.
+    pub(crate) async fn change_next_own(
+        &self,
+        job: Job,
+        progress: &Progress,
+        user: UserSn,
+        action: Action,
+    ) -> Result<Step, NodeError> {
+        let head = self.store().head();
+        let after = RoomSn(progress.cursor);
+        let Some((room, membership)) = members::next_room_of(&head, user, after)? else {
+            return Ok(Step::Done);
         };
-        self.change_all(user, &rooms, Action::Join, &profile).await
-    }
-
-    /// Leaves all rooms that the user is joined or invited to, or has knocked on.
-    ///
-    /// # Errors
-    /// If the store fails.
-    pub async fn leave_all(&self, user: UserSn) -> Result<(), NodeError> {
-        let rooms: Vec<RoomSn> = members::rooms_of(&self.view(), user)?
-            .into_iter()
-            .map(|(room, _)| room)
-            .collect();
-        let profile = MemberProfile::default();
-        self.change_all(user, &rooms, Action::Leave, &profile).await
-    }
-
-    async fn change_all(
-        &self,
-        user: UserSn,
-        rooms: &[RoomSn],
-        action: Action,
-        profile: &MemberProfile,
-    ) -> Result<(), NodeError> {
-        let mut written = Vec::with_capacity(rooms.len());
-        for room in rooms {
-            let guard = self.lock(Lock::Room(*room)).await;
-            if let Some(change) = self.change_one(user, *room, action, profile)? {
-                written.push(change);
-            }
-            drop(guard);
+        let is_concerned = match action {
+            Action::Join => membership == Membership::Join,
+            _ => !matches!(membership, Membership::Leave | Membership::Ban),
+        };
+        if is_concerned {
+            self.change_own(job, progress, user, (room, action)).await
+        } else {
+            Ok(Step::Passed(room.0))
         }
-        for (ticket, touched) in written {
-            self.durable(ticket, touched).await?;
-        }
-        Ok(())
     }
 
-    fn change_one(
+    /// Changes the user's membership in a room, and with it the job's row. Nothing is written where
+    /// nothing is to be changed.
+    async fn change_own(
         &self,
+        job: Job,
+        progress: &Progress,
         user: UserSn,
-        room: RoomSn,
-        action: Action,
-        profile: &MemberProfile,
-    ) -> Result<Option<(Ticket, Touched)>, NodeError> {
+        (room, action): (RoomSn, Action),
+    ) -> Result<Step, NodeError> {
+        let guard = self.lock(Lock::Room(room)).await;
         let mut txn = self.begin();
-        // Only who is joined now shows a profile: the room may have been left while we waited.
-        let joined = members::membership(&txn, room, user)? == Membership::Join;
-        if action == Action::Join && !joined {
-            return Ok(None);
-        }
+        let profile = match action {
+            // Only who is joined shows a profile: the room may have been left while we waited.
+            Action::Join if members::membership(&txn, room, user)? != Membership::Join => {
+                return Ok(Step::Passed(room.0));
+            }
+            Action::Join => member_profile(&txn, user)?,
+            _ => MemberProfile::default(),
+        };
         let user_id = self.names().user_id(&txn, user)?;
         let me = Sender {
             user,
@@ -84,7 +64,7 @@ impl Node {
             action,
             sender: me,
             target: me,
-            profile: profile.clone(),
+            profile,
             reason: None,
             is_guest: false,
             is_direct: false,
@@ -96,21 +76,18 @@ impl Node {
             Err(rooms::Error::Store(error)) => return Err(error.into()),
             Err(error) => {
                 tracing::debug!(%error, ?room, %user_id, "a membership could not be changed");
-                return Ok(None);
+                return Ok(Step::Passed(room.0));
             }
         }
         let effects = writer.finish();
-        if txn.is_empty() || effects.appended.is_empty() {
-            return Ok(None);
+        if effects.appended.is_empty() {
+            return Ok(Step::Passed(room.0));
         }
-        let memberships = effects.memberships.into_iter();
-        let touched = Touched {
-            memberships: memberships
-                .map(|(user, joined)| MembershipChange { room, user, joined })
-                .collect(),
-            ..Touched::room(room)
-        };
+        let moved = progress.after_step(room.0);
+        job.put(&mut txn, &moved);
+        let touched = touched(room, &effects);
         let ticket = self.write(txn.into_batch(), &touched)?;
-        Ok(Some((ticket, touched)))
+        drop(guard);
+        Ok(Step::Written(moved, ticket, touched))
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use event::auth::Membership;
 use names::UserSn;
-use store::{Position, View};
+use store::{Position, StoreError, View};
 use sync::{Answer, Request, StateMode, SyncToken};
 use tokio::time::Instant;
 use users::filters::Filter;
@@ -130,7 +130,10 @@ impl Node {
         let guard = self.lock(Lock::User(user)).await;
         let mut txn = self.begin();
         to_device::delete_delivered(&mut txn, user, device, since.to_device)?;
-        self.commit(guard, txn, Touched::nobody()).await?;
-        Ok(())
+        match self.commit(guard, txn, Touched::nobody()).await {
+            // They are not shown again, and go with a later request: reads go on while the disk is full.
+            Ok(_) | Err(NodeError::Store(StoreError::Full)) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 }

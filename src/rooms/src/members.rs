@@ -72,6 +72,19 @@ pub fn rooms_of(from: &impl Read, user: UserSn) -> Result<Vec<(RoomSn, At<UserRo
     Ok(found)
 }
 
+/// The user's first room after `after`, by number, and the membership there.
+pub fn next_room_of(
+    from: &impl Read,
+    user: UserSn,
+    after: RoomSn,
+) -> Result<Option<(RoomSn, Membership)>> {
+    let start = (user, RoomSn(after.0.saturating_add(1)));
+    let first = USER_ROOMS.scan_from(from, &(user,), &start).next();
+    Ok(first
+        .transpose()?
+        .map(|((_, room), entry)| (room, entry.value.membership())))
+}
+
 /// The rooms that a local user is joined to.
 pub fn joined_rooms(from: &impl Read, user: UserSn) -> Result<Vec<RoomSn>> {
     let rooms = rooms_of(from, user)?;

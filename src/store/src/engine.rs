@@ -116,6 +116,15 @@ pub struct FamilyStats {
     pub memory_bytes: u64,
 }
 
+/// The room on a disk, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// What this process may still fill.
+    pub free_bytes: u64,
+    /// The size of the file system.
+    pub total_bytes: u64,
+}
+
 /// What keeps the bytes: RocksDB, or memory in tests.
 pub trait Engine: Send + Sync {
     /// A snapshot of everything written so far.
@@ -124,11 +133,15 @@ pub trait Engine: Send + Sync {
     /// from a power loss.
     fn write(&self, batch: &Batch) -> Result<()>;
     /// Returns when everything written before the call is safe from a power loss.
+    ///
+    /// # Errors
+    /// [`crate::StoreError::Full`] if that needs room which the disk does not have: nothing is lost, and a
+    /// later call can succeed. After any other failure nobody knows what is on the disk.
     fn sync(&self) -> Result<()>;
     /// Writes a complete, consistent copy of the database into the new directory `target`.
     fn checkpoint(&self, target: &Path) -> Result<()>;
     /// Sizes by family.
     fn stats(&self) -> Result<Vec<FamilyStats>>;
-    /// Bytes free on the disk that holds the database; nothing if there is none.
-    fn free_bytes(&self) -> Option<u64>;
+    /// The room on the disk that holds the database; nothing if there is none.
+    fn space(&self) -> Option<Space>;
 }

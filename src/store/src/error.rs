@@ -12,7 +12,7 @@ pub enum StoreError {
     /// The database was written by a newer Meyrin. Nothing was changed.
     #[error(
         "the database has schema {found}, this binary knows schemas up to {known}: \
-         install the newer version again, or restore a backup made with this one"
+         install the newer version again, or restore a backup made with this one (meyrin db restore FOLDER --replace)"
     )]
     NewerSchema {
         /// The schema version found in the database.
@@ -20,8 +20,19 @@ pub enum StoreError {
         /// The newest schema version this binary knows.
         known: u32,
     },
+    /// The files of the database are not what was written: found when it is opened.
+    #[error(
+        "the database in {path} is damaged: {why}. Keep a copy of that folder, look after the disk, \
+         and put a backup in its place (meyrin db restore FOLDER --replace)"
+    )]
+    Damaged {
+        /// The directory of the database.
+        path: String,
+        /// What was found.
+        why: String,
+    },
     /// The disk has too little room left. Reads go on; writes work again when there is space.
-    #[error("the disk that holds the database is full")]
+    #[error("the disk that holds the database is full: make room")]
     Full,
     /// A row does not decode as its table says.
     #[error("corrupt row in table {table}: {why}")]

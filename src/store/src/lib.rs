@@ -28,7 +28,7 @@ mod view;
 
 pub use batch::{Batch, Op};
 pub use codec::{Decoder, Encoder, InvertedKey, Key, PrefixOf};
-pub use engine::{Cursor, Direction, Engine, Family, FamilyStats, Snapshot};
+pub use engine::{Cursor, Direction, Engine, Family, FamilyStats, Snapshot, Space};
 pub use error::StoreError;
 pub use record::{At, Blob, Record, Value};
 pub use store::{META_TABLE, Migration, Options, Position, Store, SyncMode, Ticket};

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use crate::{Batch, Cursor, Direction, Engine, Family, FamilyStats, Result, Snapshot, StoreError};
+use crate::{
+    Batch, Cursor, Direction, Engine, Family, FamilyStats, Result, Snapshot, Space, StoreError,
+};
 
 type Versions = BTreeMap<u64, Option<Vec<u8>>>;
 
@@ -16,7 +18,7 @@ struct Data {
     rows: BTreeMap<(Family, Vec<u8>), Versions>,
     written: u64,
     synced: u64,
-    fail_writes: bool,
+    disk_full: bool,
     fail_syncs: bool,
 }
 
@@ -54,9 +56,9 @@ impl Memory {
         }
     }
 
-    /// From now on writes fail as on a full disk (or work again).
-    pub fn fail_writes(&self, fail: bool) {
-        self.data.write().fail_writes = fail;
+    /// From now on writes and syncs fail for want of room (or work again).
+    pub fn fill_disk(&self, full: bool) {
+        self.data.write().disk_full = full;
     }
 
     /// From now on syncs fail (or work again).
@@ -148,7 +150,7 @@ impl Engine for Memory {
 
     fn write(&self, batch: &Batch) -> Result<()> {
         let mut data = self.data.write();
-        if data.fail_writes {
+        if data.disk_full {
             return Err(StoreError::Full);
         }
         data.written += 1;
@@ -162,6 +164,9 @@ impl Engine for Memory {
 
     fn sync(&self) -> Result<()> {
         let mut data = self.data.write();
+        if data.disk_full {
+            return Err(StoreError::Full);
+        }
         if data.fail_syncs {
             return Err(StoreError::Engine("sync failed".to_owned()));
         }
@@ -187,7 +192,7 @@ impl Engine for Memory {
             .collect())
     }
 
-    fn free_bytes(&self) -> Option<u64> {
+    fn space(&self) -> Option<Space> {
         None
     }
 }

@@ -1,8 +1,15 @@
 //! The RocksDB engine: column families tuned by how they are read, one block cache with a byte
 //! bound for all, a write-ahead log that the store syncs.
+//!
+//! RocksDB recovers from a full disk by itself: once there is room it writes its memtables out and begins
+//! a new log. Until then a log that met the full disk is not touched again, as syncing it would be a
+//! failure that RocksDB does not recover from.
+
+mod damage;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType, DBRawIterator,
@@ -10,7 +17,10 @@ use rocksdb::{
     WriteOptions, checkpoint::Checkpoint,
 };
 
-use crate::{Batch, Cursor, Direction, Engine, Family, FamilyStats, Result, Snapshot, StoreError};
+use self::damage::SyncedMark;
+use crate::{
+    Batch, Cursor, Direction, Engine, Family, FamilyStats, Result, Snapshot, Space, StoreError,
+};
 
 /// Memory and file bounds of the engine.
 #[derive(Clone, Copy, Debug)]
@@ -37,14 +47,19 @@ impl Default for Limits {
 pub struct Rocks {
     db: Arc<DB>,
     path: PathBuf,
+    mark: SyncedMark,
+    /// The log met a full disk: what is in it is safe once the memtables are written out.
+    log_cut: AtomicBool,
 }
 
 impl Rocks {
     /// Opens the database in `path`, making it if it is not there.
     ///
     /// # Errors
-    /// [`StoreError::InUse`] if another process has it open.
+    /// [`StoreError::InUse`] if another process has it open, [`StoreError::Damaged`] if its files are not
+    /// what was written. Not every file is read: `meyrin db check` does that.
     pub fn open(path: &Path, limits: Limits) -> Result<Rocks> {
+        damage::find_leftovers(path)?;
         let cache = Cache::new_lru_cache(limits.cache_bytes);
         let mut options = Options::default();
         options.create_if_missing(true);
@@ -61,21 +76,25 @@ impl Rocks {
             false,
         ));
         options.set_stats_dump_period_sec(0);
-        let families = Family::ALL
-            .map(|family| ColumnFamilyDescriptor::new(family.name(), tuned(family, &cache)));
-        let db = DB::open_cf_descriptors(&options, path, families).map_err(|error| {
-            let text = error.to_string();
-            if text.contains("lock") || text.contains("LOCK") {
-                StoreError::InUse {
-                    path: path.display().to_string(),
-                }
-            } else {
-                StoreError::Engine(text)
+        let mut families: Vec<ColumnFamilyDescriptor> = Family::ALL
+            .map(|family| ColumnFamilyDescriptor::new(family.name(), tuned(family, &cache)))
+            .into();
+        // What a newer version added is opened too, so that its schema can be read and said.
+        for name in DB::list_cf(&options, path).unwrap_or_default() {
+            let known = Family::ALL.iter().any(|family| family.name() == name);
+            if !known && name != rocksdb::DEFAULT_COLUMN_FAMILY_NAME {
+                families.push(ColumnFamilyDescriptor::new(name, Options::default()));
             }
-        })?;
+        }
+        let db = DB::open_cf_descriptors(&options, path, families)
+            .map_err(|error| failed_open(path, &error))?;
+        damage::read_beginnings(&db, path)?;
+        let mark = SyncedMark::open(path, db.latest_sequence_number())?;
         Ok(Rocks {
             db: Arc::new(db),
             path: path.to_owned(),
+            mark,
+            log_cut: AtomicBool::new(false),
         })
     }
 }
@@ -119,6 +138,19 @@ fn tuned(family: Family, cache: &Cache) -> Options {
     }
     options.set_block_based_table_factory(&table);
     options
+}
+
+fn failed_open(path: &Path, error: &rocksdb::Error) -> StoreError {
+    let text = error.to_string();
+    if text.contains("While lock file") || text.contains("lock hold by") {
+        return StoreError::InUse {
+            path: path.display().to_string(),
+        };
+    }
+    match error.kind() {
+        rocksdb::ErrorKind::Corruption => damage::found(path, text),
+        _ => failure(error.clone()),
+    }
 }
 
 fn failure(error: rocksdb::Error) -> StoreError {
@@ -242,11 +274,25 @@ impl Engine for Rocks {
         }
         let mut options = WriteOptions::default();
         options.set_sync(false);
-        self.db.write_opt(writes, &options).map_err(failure)
+        let written = self.db.write_opt(writes, &options).map_err(failure);
+        if matches!(written, Err(StoreError::Full)) {
+            self.log_cut.store(true, Ordering::Release);
+        }
+        written
     }
 
     fn sync(&self) -> Result<()> {
-        self.db.flush_wal(true).map_err(failure)
+        let sequence = self.db.latest_sequence_number();
+        if self.log_cut.load(Ordering::Acquire) {
+            self.flush_all()?;
+            self.log_cut.store(false, Ordering::Release);
+        } else {
+            // A full disk here is as any failure: nobody knows what the file system dropped.
+            self.db
+                .flush_wal(true)
+                .map_err(|error| StoreError::Engine(error.to_string()))?;
+        }
+        self.mark.raise(sequence)
     }
 
     fn checkpoint(&self, target: &Path) -> Result<()> {
@@ -276,9 +322,23 @@ impl Engine for Rocks {
         Ok(all)
     }
 
-    fn free_bytes(&self) -> Option<u64> {
+    fn space(&self) -> Option<Space> {
         let stat = rustix::fs::statvfs(&self.path).ok()?;
-        Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+        Some(Space {
+            free_bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
+            total_bytes: stat.f_blocks.saturating_mul(stat.f_frsize),
+        })
+    }
+}
+
+impl Rocks {
+    /// Writes all memtables into files of their own, which are synced.
+    fn flush_all(&self) -> Result<()> {
+        for family in Family::ALL {
+            let handle = handle(&self.db, family)?;
+            self.db.flush_cf(handle).map_err(failure)?;
+        }
+        Ok(())
     }
 }
 

@@ -72,7 +72,8 @@ pub struct Options {
     pub schema: u32,
     /// Steps from older schemas, oldest first.
     pub migrations: &'static [Migration],
-    /// Writes are refused while the disk has less than this many bytes free.
+    /// Writes are refused while the disk has less than this many bytes free, or less than a twentieth of
+    /// its size, whichever is smaller.
     pub reserve_bytes: u64,
     /// Called once when a sync failed: what was written may or may not be on disk, so the process
     /// must end.
@@ -91,6 +92,9 @@ type Waiter = Box<dyn FnOnce(Result<Position>) + Send>;
 const POSITION_KEY: &[u8] = b"\x01position";
 const SCHEMA_KEY: &[u8] = b"\x01schema";
 const RESERVE: u64 = 1 << 20;
+
+/// Between two attempts to sync on a full disk.
+const BETWEEN_FULL_SYNCS: Duration = Duration::from_millis(200);
 
 /// Rows of the store itself, for checks that walk over everything.
 pub const META_TABLE: crate::TableInfo = crate::TableInfo {
@@ -381,11 +385,15 @@ impl Shared {
         let mut next_look = Instant::now();
         loop {
             let stop = self.wait_for_work(pause);
-            if (self.sync != SyncMode::Never || stop)
-                && let Err(error) = self.sync_once()
-            {
-                self.fail(error);
-                return;
+            if self.sync != SyncMode::Never || stop {
+                match self.sync_once() {
+                    Ok(()) => {}
+                    Err(StoreError::Full) if !stop => self.rest_while_full(),
+                    Err(error) => {
+                        self.fail(error);
+                        return;
+                    }
+                }
             }
             self.answer();
             if next_look <= Instant::now() {
@@ -422,11 +430,21 @@ impl Shared {
             written.dirty = false;
             written.view.clone()
         };
-        self.engine.sync()?;
+        if let Err(error) = self.engine.sync() {
+            self.written.lock().dirty = true;
+            return Err(error);
+        }
         if self.sync == SyncMode::Always {
             self.published.store(Arc::new(view));
         }
         Ok(())
+    }
+
+    /// What was written waits until the disk has room for the sync; meanwhile nothing is acknowledged.
+    fn rest_while_full(&self) {
+        let mut waiting = self.waiting.lock();
+        let deadline = Instant::now() + BETWEEN_FULL_SYNCS;
+        while !waiting.stop && !self.wake.wait_until(&mut waiting, deadline).timed_out() {}
     }
 
     fn answer(&self) {

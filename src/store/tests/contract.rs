@@ -221,16 +221,47 @@ fn a_newer_schema_is_refused_and_nothing_is_changed() {
 fn a_full_disk_refuses_writes_keeps_reads_and_recovers() {
     let memory = Memory::default();
     let store = Store::open(Box::new(memory.clone()), options(SyncMode::Always)).unwrap();
-    memory.fail_writes(true);
+    memory.fill_disk(true);
     let mut txn = store.begin();
     NUMBERS.put(&mut txn, &(1, "a".into()), &1);
     assert!(matches!(store.commit(txn), Err(StoreError::Full)));
     assert_eq!(NUMBERS.get(&store.head(), &(1, "a".into())).unwrap(), None);
-    memory.fail_writes(false);
+    memory.fill_disk(false);
     let mut txn = store.begin();
     NUMBERS.put(&mut txn, &(1, "a".into()), &1);
     let ticket = store.commit(txn).unwrap();
     store.wait(ticket).unwrap();
+}
+
+#[test]
+fn a_sync_that_meets_a_full_disk_waits_for_room_and_then_acknowledges() {
+    let memory = Memory::default();
+    let mut asked = options(SyncMode::Interval(Duration::from_millis(1)));
+    asked.on_fatal = Box::new(|error| panic!("a full disk ended the store: {error}"));
+    let store = Store::open(Box::new(memory.clone()), asked).unwrap();
+    let mut txn = store.begin();
+    NUMBERS.put(&mut txn, &(1, "a".into()), &1);
+    store.commit(txn).unwrap();
+    memory.fill_disk(true);
+    let mut txn = store.begin();
+    NUMBERS.put(&mut txn, &(1, "b".into()), &2);
+    assert!(matches!(store.commit(txn), Err(StoreError::Full)));
+    assert_eq!(
+        NUMBERS.get(&store.view(), &(1, "a".into())).unwrap(),
+        Some(1)
+    );
+    memory.fill_disk(false);
+    drop(store);
+    let store = Store::open(
+        Box::new(memory.after_power_loss(0)),
+        options(SyncMode::Always),
+    )
+    .unwrap();
+    assert_eq!(
+        NUMBERS.get(&store.view(), &(1, "a".into())).unwrap(),
+        Some(1)
+    );
+    assert_eq!(NUMBERS.get(&store.view(), &(1, "b".into())).unwrap(), None);
 }
 
 #[test]

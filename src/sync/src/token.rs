@@ -87,6 +87,22 @@ fn number(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn every_token_reads_back(position in any::<u64>(), to_device in any::<u64>()) {
+            let token = SyncToken { position: Position(position), to_device: Position(to_device) };
+            prop_assert_eq!(SyncToken::parse(&token.to_string()), Some(token));
+            let place = PaginationToken::Place(EventNo(position));
+            prop_assert_eq!(PaginationToken::parse(&place.to_string()), Some(place));
+        }
+
+        #[test]
+        fn no_text_makes_a_token_panic(text in "[st]?\\PC{0,30}") {
+            let _ = (SyncToken::parse(&text), PaginationToken::parse(&text));
+        }
+    }
 
     #[test]
     fn tokens_read_back_and_nothing_else_does() {

@@ -38,6 +38,8 @@ pub struct ServerOptions {
     pub limits: bool,
     /// `storage.sync`.
     pub sync: String,
+    /// `data_dir`; in the server's own directory if none.
+    pub data_dir: Option<PathBuf>,
     /// More configuration, in TOML, after all of the above: tables of its own only.
     pub more: String,
 }
@@ -53,6 +55,7 @@ impl ServerOptions {
             shared_secret: None,
             limits: false,
             sync: "never".to_owned(),
+            data_dir: None,
             more: String::new(),
         }
     }
@@ -103,7 +106,9 @@ impl Server {
             };
         }
         let port = free_port();
-        let configuration = options.configuration(&directory.path().join("data"), port);
+        let data = options.data_dir.clone();
+        let data = data.unwrap_or_else(|| directory.path().join("data"));
+        let configuration = options.configuration(&data, port);
         fs::write(directory.path().join("meyrin.toml"), configuration).expect("a configuration");
         let url = format!("http://127.0.0.1:{port}");
         let mut server = Self {
@@ -209,7 +214,8 @@ impl Server {
 
     /// Where the server keeps everything.
     pub fn data_directory(&self) -> PathBuf {
-        self.directory.path().join("data")
+        let data = self.options.data_dir.clone();
+        data.unwrap_or_else(|| self.directory.path().join("data"))
     }
 
     /// The configuration file.

@@ -33,7 +33,7 @@ pub const MAX_CONTENT_BYTES: usize = 1024 * 1024;
 pub const MAX_TAG_BYTES: usize = 255;
 
 /// Stands for "no room" in the log.
-const GLOBAL: RoomSn = RoomSn(0);
+pub(crate) const GLOBAL: RoomSn = RoomSn(0);
 
 /// An item of account data.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -53,6 +53,17 @@ pub struct Backup {
 
 impl Record for Backup {}
 
+impl Backup {
+    /// How many keys there must be; nothing while they are being deleted.
+    pub(crate) fn keys(&self) -> Option<u64> {
+        match self.life {
+            Life::Kept => Some(self.count),
+            Life::Sweeping => None,
+            Life::Gone => Some(0),
+        }
+    }
+}
+
 /// A key as it is backed up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackedUpKey {

@@ -31,6 +31,13 @@ pub struct Entry {
 
 impl Record for Entry {}
 
+impl Entry {
+    /// The words that the user is found by.
+    pub(crate) fn words(&self) -> &[String] {
+        &self.words
+    }
+}
+
 /// A user who was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {

@@ -6,6 +6,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use names::UserSn;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use sha2::{Digest, Sha256};
 use store::{Blob, Read, Txn};
@@ -123,21 +124,24 @@ fn limit<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Option<u64>,
     }
 }
 
+fn read<T: DeserializeOwned>(json: &[u8]) -> Result<T> {
+    if json.len() > MAX_FILTER_BYTES {
+        return Err(Error::TooLarge("A filter has at most 64 KiB".into()));
+    }
+    // Of an array, serde would take the fields in their order.
+    if json.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Error::invalid("A filter is a JSON object"));
+    }
+    serde_json::from_slice(json).map_err(|error| Error::invalid(error.to_string()))
+}
+
 impl Filter {
     /// Reads a filter from JSON.
     ///
     /// # Errors
     /// [`Error::Invalid`] if it has the wrong shape, or names users or rooms that can't be.
     pub fn parse(json: &[u8]) -> Result<Filter> {
-        if json.len() > MAX_FILTER_BYTES {
-            return Err(Error::TooLarge("A filter has at most 64 KiB".into()));
-        }
-        // Of an array, serde would take the fields in their order.
-        if json.trim_ascii_start().first() != Some(&b'{') {
-            return Err(Error::invalid("A filter is a JSON object"));
-        }
-        let filter: Filter =
-            serde_json::from_slice(json).map_err(|error| Error::invalid(error.to_string()))?;
+        let filter: Filter = read(json)?;
         filter.check()?;
         Ok(filter)
     }
@@ -192,8 +196,7 @@ impl RoomEventFilter {
     /// # Errors
     /// As [`Filter::parse`].
     pub fn parse(json: &[u8]) -> Result<RoomEventFilter> {
-        let filter: RoomEventFilter =
-            serde_json::from_slice(json).map_err(|error| Error::invalid(error.to_string()))?;
+        let filter: RoomEventFilter = read(json)?;
         filter.check()?;
         Ok(filter)
     }
@@ -286,6 +289,42 @@ pub fn get(from: &impl Read, user: UserSn, id: &str) -> Result<Option<Vec<u8>>> 
 mod tests {
     use super::*;
     use crate::testing::store;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_a_filter_panic(
+            start in "[\\{\\[\"]?", rest in proptest::collection::vec(any::<u8>(), 0..60),
+            kind in "\\PC{0,12}",
+        ) {
+            let bytes = [start.as_bytes(), &rest].concat();
+            if let Ok(filter) = Filter::parse(&bytes) {
+                filter.room.timeline.shows(&kind, &kind, || true);
+            }
+            if let Ok(filter) = RoomEventFilter::parse(&bytes) {
+                filter.shows(&kind, &kind, || true);
+            }
+        }
+
+        #[test]
+        fn a_type_filter_hides_exactly_what_it_names(kind in "[a-z.]{1,8}", other in "[a-z.]{1,8}") {
+            let json = serde_json::json!({"types": [&kind]}).to_string();
+            let filter = RoomEventFilter::parse(json.as_bytes()).unwrap();
+            prop_assert!(filter.shows(&kind, "@a:b", || false));
+            prop_assert_eq!(filter.shows(&other, "@a:b", || false), kind == other);
+        }
+    }
+
+    #[test]
+    fn a_filter_of_one_room_is_an_object_of_bounded_size_as_well() {
+        assert!(matches!(
+            RoomEventFilter::parse(b"[]"),
+            Err(Error::Invalid(_))
+        ));
+        let large = format!("{{\"a\":\"{}\"}}", "x".repeat(MAX_FILTER_BYTES));
+        let refused = RoomEventFilter::parse(large.as_bytes());
+        assert!(matches!(refused, Err(Error::TooLarge(_))));
+    }
 
     const ALICE: UserSn = UserSn(1);
 

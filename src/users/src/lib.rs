@@ -11,6 +11,7 @@
 pub mod account_data;
 pub mod accounts;
 pub mod backup;
+pub mod check;
 pub mod dehydrated;
 pub mod devices;
 pub mod directory;

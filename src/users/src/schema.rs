@@ -32,12 +32,8 @@ pub const ACCESS_TOKENS: Table<TokenHash, AccessToken> =
 pub const REFRESH_TOKENS: Table<TokenHash, RefreshToken> =
     Table::source(Family::Users, 5, "refresh_tokens");
 /// The tokens of each device.
-pub const DEVICE_TOKENS: Table<(UserSn, String, TokenHash), DeviceToken> = Table::derived(
-    Family::Users,
-    6,
-    "device_tokens",
-    "from access_tokens and refresh_tokens",
-);
+pub const DEVICE_TOKENS: Table<(UserSn, String, TokenHash), DeviceToken> =
+    Table::derived(Family::Users, 6, "device_tokens", "users::check");
 /// Tokens for `m.login.token` by hash.
 pub const LOGIN_TOKENS: Table<TokenHash, ShortToken> =
     Table::source(Family::Users, 7, "login_tokens");
@@ -45,12 +41,8 @@ pub const LOGIN_TOKENS: Table<TokenHash, ShortToken> =
 pub const OPENID_TOKENS: Table<TokenHash, ShortToken> =
     Table::source(Family::Users, 8, "openid_tokens");
 /// When login and OpenID tokens expire: time in milliseconds, kind, hash.
-pub const TOKEN_EXPIRIES: Table<(u64, u8, TokenHash), ()> = Table::derived(
-    Family::Users,
-    9,
-    "token_expiries",
-    "from login_tokens and openid_tokens",
-);
+pub const TOKEN_EXPIRIES: Table<(u64, u8, TokenHash), ()> =
+    Table::derived(Family::Users, 9, "token_expiries", "users::check");
 /// Registration tokens by their text.
 pub const REGISTRATION_TOKENS: Table<String, RegistrationToken> =
     Table::source(Family::Users, 10, "registration_tokens");
@@ -67,12 +59,8 @@ pub const ROOM_ACCOUNT_DATA: Table<(UserSn, RoomSn, String), At<Blob>> =
     Table::source(Family::Users, 14, "room_account_data");
 /// Where each item of account data was last changed: user, position, room (0: global), type. One row
 /// per item.
-pub const ACCOUNT_DATA_LOG: Table<(UserSn, Position, RoomSn, String), ()> = Table::derived(
-    Family::Users,
-    15,
-    "account_data_log",
-    "from account_data, room_account_data and push_rules",
-);
+pub const ACCOUNT_DATA_LOG: Table<(UserSn, Position, RoomSn, String), ()> =
+    Table::derived(Family::Users, 15, "account_data_log", "users::check");
 /// Filters by user and id: canonical JSON.
 pub const FILTERS: Table<(UserSn, String), Blob> = Table::source(Family::Users, 16, "filters");
 /// Push rules as the user changed them.
@@ -82,14 +70,10 @@ pub const PUSHERS: Table<(UserSn, String, String), Pusher> =
     Table::source(Family::Users, 18, "pushers");
 /// Who has a pusher: app id, pushkey, user.
 pub const PUSHERS_BY_KEY: Table<(String, String, UserSn), ()> =
-    Table::derived(Family::Users, 19, "pushers_by_key", "from pushers");
+    Table::derived(Family::Users, 19, "pushers_by_key", "users::check");
 /// Words by which users are found.
-pub const DIRECTORY_WORDS: Table<(String, UserSn), ()> = Table::derived(
-    Family::Users,
-    20,
-    "directory_words",
-    "from directory_entries",
-);
+pub const DIRECTORY_WORDS: Table<(String, UserSn), ()> =
+    Table::derived(Family::Users, 20, "directory_words", "users::check");
 /// Users who can be found, and the words they are found by.
 pub const DIRECTORY_ENTRIES: Table<UserSn, Entry> =
     Table::source(Family::Users, 21, "directory_entries");
@@ -153,7 +137,7 @@ pub(crate) const ONE_TIME_KEYS: Table<(UserSn, String, String, Position, String)
 
 /// (user, device, algorithm, key id): where the one-time key was uploaded.
 pub(crate) const ONE_TIME_KEY_IDS: Table<(UserSn, String, String, String), At<()>> =
-    Table::derived(Family::Keys, 3, "one_time_key_ids", "from one_time_keys");
+    Table::derived(Family::Keys, 3, "one_time_key_ids", "users::check");
 
 /// (user, device, algorithm, key id): a one-time key given out since the device's last new upload.
 pub(crate) const CLAIMED_KEYS: Table<(UserSn, String, String, String), Blob> =
@@ -164,12 +148,8 @@ pub(crate) const FALLBACK_KEYS: Table<(UserSn, String, String), FallbackKey> =
     Table::source(Family::Keys, 5, "fallback_keys");
 
 /// (user, device): how many one-time keys there are and which fallback keys are unused, for /sync.
-pub(crate) const KEY_COUNTS: Table<(UserSn, String), At<Counts>> = Table::derived(
-    Family::Keys,
-    6,
-    "key_counts",
-    "from one_time_keys and fallback_keys",
-);
+pub(crate) const KEY_COUNTS: Table<(UserSn, String), At<Counts>> =
+    Table::derived(Family::Keys, 6, "key_counts", "users::check");
 
 /// (user, [`crate::keys::cross_signing::Usage`] as a number): canonical JSON without `unsigned`.
 pub(crate) const CROSS_SIGNING_KEYS: Table<(UserSn, u8), Blob> =
@@ -180,12 +160,8 @@ pub(crate) const USER_SIGNATURES: Table<(UserSn, UserSn), At<UserSignature>> =
     Table::source(Family::Keys, 8, "user_signatures");
 
 /// (signer, where committed, owner): the log over [`USER_SIGNATURES`].
-pub(crate) const USER_SIGNATURE_LOG: Table<(UserSn, Position, UserSn), ()> = Table::derived(
-    Family::Keys,
-    9,
-    "user_signature_log",
-    "from user_signatures",
-);
+pub(crate) const USER_SIGNATURE_LOG: Table<(UserSn, Position, UserSn), ()> =
+    Table::derived(Family::Keys, 9, "user_signature_log", "users::check");
 
 /// user: where the user's keys changed last.
 pub(crate) const DEVICE_LISTS: Table<UserSn, At<()>> =
@@ -193,7 +169,7 @@ pub(crate) const DEVICE_LISTS: Table<UserSn, At<()>> =
 
 /// (where committed, user): the log over [`DEVICE_LISTS`], one row per user.
 pub(crate) const DEVICE_LIST_LOG: Table<(Position, UserSn), ()> =
-    Table::derived(Family::Keys, 11, "device_list_log", "from device_lists");
+    Table::derived(Family::Keys, 11, "device_list_log", "users::check");
 
 /// (user, version): a key backup.
 pub(crate) const BACKUPS: Table<(UserSn, u64), Backup> = Table::source(Family::Keys, 12, "backups");

@@ -80,8 +80,8 @@ impl AccessToken {
 /// A refresh token, and its places in the chain of pairs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefreshToken {
-    user: UserSn,
-    device: String,
+    pub(crate) user: UserSn,
+    pub(crate) device: String,
     /// The access token given together with it.
     access: TokenHash,
     /// The refresh token that dies when this is used for the first time.
@@ -276,8 +276,8 @@ pub fn revoke_device(txn: &mut Txn, user: UserSn, device: &str) -> Result<()> {
 }
 
 /// The kinds of tokens that expire by themselves, as they stand in the keys of their expiries.
-const LOGIN: u8 = 1;
-const OPENID: u8 = 2;
+pub(crate) const LOGIN: u8 = 1;
+pub(crate) const OPENID: u8 = 2;
 
 /// Keeps a token for `m.login.token`.
 pub fn put_login(txn: &mut Txn, token: TokenHash, user: UserSn, expires_ms: u64) {

@@ -4,7 +4,7 @@
 use axum::Router;
 use axum::extract::State;
 use axum::routing::{get, post};
-use node::{Lock, Touched};
+use node::{JOB_PATIENCE, Lock, Task, Touched, jobs};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use users::{account_data, accounts, devices, directory, profile};
@@ -117,8 +117,8 @@ async fn deactivate(
     Ok(Json(json!({"id_server_unbind_result": "no-support"})))
 }
 
-/// Closes an account: its devices, profile and account data go, it leaves its rooms, and its name
-/// stays taken.
+/// Closes an account: its devices, profile and account data go, its name stays taken, and it
+/// leaves its rooms: that is a job, which may go on after this has returned.
 pub async fn close(app: &App, user: names::UserSn, erase: bool) -> Result<(), ApiError> {
     let guard = app.node().lock(Lock::User(user)).await;
     let mut txn = app.node().begin();
@@ -129,8 +129,10 @@ pub async fn close(app: &App, user: names::UserSn, erase: bool) -> Result<(), Ap
     account_data::clear(&mut txn, user)?;
     let touched = change_of_devices(app, user)?;
     let _forgetting = app.sessions().forgetting(user);
-    app.node().commit(guard, txn, touched).await?;
-    app.node().leave_all(user).await?;
+    let job = jobs::schedule(&mut txn, Task::LeaveRooms(user), app.node().now_ms());
+    let position = app.node().commit(guard, txn, touched).await?;
+    let running = app.node().start_job(job, position);
+    running.wait(JOB_PATIENCE).await;
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::routing::get;
 use bytes::Bytes;
 use names::UserSn;
-use node::{Lock, Touched};
+use node::{JOB_PATIENCE, Lock, Task, Touched, jobs};
 use serde_json::{Map, Value, json};
 use store::View;
 use users::{accounts, profile};
@@ -118,11 +118,14 @@ async fn change(
     if !changed {
         return Ok(JsonBytes::EMPTY);
     }
-    app.node()
-        .commit(guard, txn, Touched::user(who.user))
-        .await?;
-    if key == profile::DISPLAYNAME || key == profile::AVATAR_URL {
-        app.node().profile_changed(who.user).await?;
+    let is_shown = key == profile::DISPLAYNAME || key == profile::AVATAR_URL;
+    let task = Task::ShowProfile(who.user);
+    let job = is_shown.then(|| jobs::schedule(&mut txn, task, app.node().now_ms()));
+    let touched = Touched::user(who.user);
+    let position = app.node().commit(guard, txn, touched).await?;
+    if let Some(job) = job {
+        let running = app.node().start_job(job, position);
+        running.wait(JOB_PATIENCE).await;
     }
     Ok(JsonBytes::EMPTY)
 }

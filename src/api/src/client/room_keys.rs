@@ -8,7 +8,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use axum::routing::{get, post, put};
-use node::{Lane, Lock, Touched};
+use node::{JOB_PATIENCE, Lane, Lock, Task, Touched, jobs};
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -151,21 +151,11 @@ async fn delete_version(
     let guard = node.lock(Lock::User(session.user)).await;
     let mut txn = node.begin();
     backup::delete(&mut txn, session.user, version_number(&version)?)?;
-    let mut last = node.write(txn.into_batch(), &Touched::nobody())?;
-    // If this is cut short, the next deletion takes up what is left.
-    loop {
-        let mut txn = node.begin();
-        let more = backup::sweep(&mut txn, session.user)?;
-        if !txn.is_empty() {
-            last = node.write(txn.into_batch(), &Touched::nobody())?;
-        }
-        if !more {
-            break;
-        }
-        tokio::task::yield_now().await;
-    }
-    drop(guard);
-    node.durable(last, Touched::nobody()).await?;
+    // Nobody sees the keys any more; there may be hundreds of thousands to remove.
+    let task = Task::SweepBackups(session.user);
+    let job = jobs::schedule(&mut txn, task, node.now_ms());
+    let position = node.commit(guard, txn, Touched::nobody()).await?;
+    node.start_job(job, position).wait(JOB_PATIENCE).await;
     Ok(JsonBytes::EMPTY)
 }
 

@@ -72,7 +72,9 @@ fn ask_stopped(config: &Config, request: Request) -> Result<(), OperatorError> {
     if !config.database_dir().exists() {
         return Err(OperatorError::NoData(config.data_dir.display().to_string()));
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    // A thread of its own, so that jobs are worked on while the request waits for them.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
         .enable_all()
         .build()
         .map_err(OperatorError::Runtime)?;
@@ -80,5 +82,6 @@ fn ask_stopped(config: &Config, request: Request) -> Result<(), OperatorError> {
     execute(request, &app, runtime.handle(), &mut |text| {
         println!("{text}")
     })?;
+    runtime.block_on(app.node().finish_jobs());
     Ok(())
 }

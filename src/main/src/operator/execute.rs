@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use api::App;
-use node::Node;
+use node::{Node, NodeError};
 use store::{Read, StoreError};
 use tokio::runtime::Handle;
 
@@ -27,6 +27,8 @@ pub enum ExecuteError {
     Backup(#[from] backup::BackupError),
     #[error(transparent)]
     Accounts(#[from] AccountsError),
+    #[error(transparent)]
+    Node(#[from] NodeError),
 }
 
 /// Carries out `request`; `print` hears what the operator is to read. May take long, and waits for `runtime`, so it
@@ -69,6 +71,7 @@ pub fn execute(
         }
         Request::DatabaseCheck => check(app.node(), print)?,
         Request::DatabaseStats => stats(app.node(), print)?,
+        Request::JobList => jobs(app.node(), print)?,
         Request::DatabaseBackup { folder } => {
             backup::write(app.node(), &folder)?;
             print(format!("the backup is in {}", folder.display()));
@@ -77,27 +80,33 @@ pub fn execute(
     Ok(())
 }
 
-/// Decodes every row, compares what is derived with what it is made from, and looks for the file of every upload. Each problem is a line.
+/// Decodes every row, compares what is derived with what it is made from, and looks for the file of every upload. Each
+/// problem is a line.
 fn check(node: &Node, print: &mut dyn FnMut(String)) -> Result<(), ExecuteError> {
     let view = node.view();
     let mut problems = 0;
-    let rows = store::check_rows(&view, &database::tables(), |problem| {
+    let mut report = |problem: String| {
         problems += 1;
         print(problem);
-    })?;
+    };
+    let rows = store::check_rows(&view, &database::tables(), &mut report)?;
     let has_file = |file: &media::FileId, length| {
         let open = node.media().files().read(file);
         open.is_ok_and(|open| open.length == length)
     };
-    let mut report = |problem| {
-        problems += 1;
-        print(problem);
-    };
-    rooms::check::all(&view, &mut report, &mut |_| {})?;
-    media::check(&view, has_file, |problem| {
-        problems += 1;
-        print(problem);
-    })?;
+    // A row that can't be read ends the check of its crate, not of the others.
+    if let Err(error) = names::check(&view, &mut report) {
+        report(format!("names: {error}"));
+    }
+    if let Err(error) = users::check::all(&view, &mut report) {
+        report(format!("users: {error}"));
+    }
+    if let Err(error) = rooms::check::all(&view, &mut report, &mut |_| {}) {
+        report(format!("rooms: {error}"));
+    }
+    if let Err(error) = media::check(&view, has_file, &mut report) {
+        report(format!("media: {error}"));
+    }
     if problems > 0 {
         return Err(ExecuteError::Damaged(problems));
     }
@@ -123,6 +132,22 @@ fn stats(node: &Node, print: &mut dyn FnMut(String)) -> Result<(), ExecuteError>
         "database on disk {:>14} KiB",
         folder_bytes(&config.database_dir()) / 1024
     ));
+    Ok(())
+}
+
+/// A line for each job that is not done: what it does, for whom, when it was scheduled in seconds since 1970, and how many
+/// rooms it has changed.
+fn jobs(node: &Node, print: &mut dyn FnMut(String)) -> Result<(), ExecuteError> {
+    let view = node.view();
+    for (job, progress) in node::jobs::list(&view)? {
+        print(format!(
+            "{}\t{}\t{}\t{}",
+            job.task.name(),
+            names::user_id(&view, job.task.user())?,
+            progress.scheduled_ms / 1000,
+            progress.steps
+        ));
+    }
     Ok(())
 }
 

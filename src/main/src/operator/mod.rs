@@ -1,4 +1,4 @@
-//! What the operator asks of a server's data, by `meyrin user` and `meyrin db`.
+//! What the operator asks of a server's data, by `meyrin user`, `meyrin db` and `meyrin job`.
 //!
 //! A running server is asked through a unix socket in the data folder, which only its user can reach; the data
 //! of a stopped one are opened directly. Both run the same code, [`execute::execute`].
@@ -48,6 +48,8 @@ pub enum Request {
     DatabaseCheck,
     /// The sizes of the database.
     DatabaseStats,
+    /// The jobs that are not done.
+    JobList,
     /// Write a copy of the database into a new folder.
     DatabaseBackup {
         /// Absolute; must not be there yet.
@@ -65,6 +67,7 @@ impl Request {
             Request::UserDeactivate { name, .. } => format!("user deactivate {name}"),
             Request::DatabaseCheck => "db check".to_owned(),
             Request::DatabaseStats => "db stats".to_owned(),
+            Request::JobList => "job list".to_owned(),
             Request::DatabaseBackup { folder } => format!("db backup {}", folder.display()),
         }
     }

@@ -3,4 +3,5 @@
 mod accounts;
 mod data;
 mod lifecycle;
+mod refused;
 mod supervised;
