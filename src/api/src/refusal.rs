@@ -28,6 +28,7 @@ impl From<NodeError> for ApiError {
             NodeError::Rooms(error) => error.into(),
             NodeError::Users(error) => error.into(),
             NodeError::Media(error) => error.into(),
+            NodeError::UnknownPos => ApiError::new(ErrCode::UnknownPos, error.to_string()),
             NodeError::Overloaded | NodeError::Stopped => {
                 ApiError::new(ErrCode::Unknown, error.to_string())
                     .with_status(StatusCode::SERVICE_UNAVAILABLE)

@@ -20,6 +20,9 @@ pub enum NodeError {
     /// An answer to /sync could not be built.
     #[error(transparent)]
     Sync(#[from] sync::Error),
+    /// A position of sliding sync is not known, or not any more: the client begins anew.
+    #[error("this position is not known any more")]
+    UnknownPos,
     /// Too much work is waiting already. The client may try again.
     #[error("too much work is waiting")]
     Overloaded,

@@ -22,10 +22,12 @@ mod own_memberships;
 mod pool;
 mod presence;
 pub mod room;
+mod sliding_poll;
 mod sync_poll;
 mod user_rooms;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
@@ -43,6 +45,7 @@ pub use media_repository::{Media, MediaUpload, ThumbnailAnswer};
 pub use notifier::{Notifier, Waiter};
 pub use pool::{Lane, Pool};
 pub use presence::presence_named;
+pub use sliding_poll::SlidingRequest;
 pub use sync_poll::SyncRequest;
 pub use user_rooms::Rooms;
 
@@ -62,6 +65,9 @@ pub struct Node {
     media: Media,
     user_rooms: user_rooms::UserRooms,
     jobs: jobs::Jobs,
+    /// For the states of sliding sync, which are not kept over a restart: begins at random, so that a
+    /// position from before one is hardly taken for one from after it.
+    next_generation: AtomicU64,
     shutdown: CancellationToken,
 }
 
@@ -97,6 +103,7 @@ impl Node {
             media,
             user_rooms: user_rooms::UserRooms::default(),
             jobs: jobs::Jobs::default(),
+            next_generation: AtomicU64::new(rand::random::<u64>() >> 16),
             shutdown: CancellationToken::new(),
             store: Arc::new(store),
         }))

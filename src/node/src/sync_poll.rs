@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use users::filters::Filter;
 use users::to_device;
 
-use crate::{Lane, Lock, Node, NodeError, Rooms, Touched};
+use crate::{Lane, Lock, Node, NodeError, Rooms, Touched, Waiter};
 
 /// A device's /sync.
 #[derive(Clone)]
@@ -38,32 +38,61 @@ pub struct SyncRequest {
 /// Rooms with news that an answer may have and still be built between two other requests.
 const MOST_ROOMS_INLINE: usize = 4;
 
+/// A request that may wait for news of its user. Begun before the first look at a view, so that nothing
+/// published after the look passes by.
+pub(crate) struct LongPoll {
+    /// None if it does not wait.
+    waiter: Option<Waiter>,
+    deadline: Instant,
+}
+
+impl LongPoll {
+    /// Waits until something concerns the user; false when the time is over.
+    pub(crate) async fn look_again(&self, node: &Node) -> bool {
+        let Some(waiter) = &self.waiter else {
+            return false;
+        };
+        if Instant::now() >= self.deadline {
+            return false;
+        }
+        tokio::select! {
+            () = waiter.woken() => true,
+            // What came at the last moment is told with the last look.
+            () = tokio::time::sleep_until(self.deadline) => true,
+            () = node.shutdown.cancelled() => false,
+        }
+    }
+}
+
 impl Node {
+    /// Begins a wait for news of a user; without a timeout there is one look.
+    pub(crate) fn long_poll(&self, user: UserSn, timeout: Duration) -> LongPoll {
+        LongPoll {
+            waiter: (!timeout.is_zero()).then(|| self.notifier.wait(user)),
+            deadline: Instant::now() + timeout,
+        }
+    }
+
     /// Answers a /sync: at once if there is news, or when there is, or when the timeout is over.
     ///
     /// # Errors
     /// If the answer can't be built.
     pub async fn sync(self: &Arc<Self>, request: SyncRequest) -> Result<Vec<u8>, NodeError> {
+        let (user, device) = (request.user, &*request.device);
         if let Some(since) = request.since {
-            self.forget_delivered(&request, since).await?;
+            self.forget_delivered(user, device, since.to_device).await?;
         }
-        let deadline = Instant::now() + request.timeout;
-        // Registered before the first look, so that nothing published after it passes by.
-        let waiter = (!request.timeout.is_zero()).then(|| self.notifier.wait(request.user));
         let at_once = request.since.is_none() || request.full_state;
+        let timeout = if at_once {
+            Duration::ZERO
+        } else {
+            request.timeout
+        };
+        let poll = self.long_poll(user, timeout);
         loop {
-            let view = self.view();
-            let answer = self.build(&request, view).await?;
-            let Some(waiter) = &waiter else {
+            let answer = self.build(&request, self.view()).await?;
+            if answer.news || !poll.look_again(self).await {
                 return Ok(answer.body);
-            };
-            if at_once || answer.news || Instant::now() >= deadline {
-                return Ok(answer.body);
-            }
-            tokio::select! {
-                () = waiter.woken() => {}
-                () = tokio::time::sleep_until(deadline) => {}
-                () = self.shutdown.cancelled() => return Ok(answer.body),
             }
         }
     }
@@ -77,15 +106,7 @@ impl Node {
         let lane = match request.since {
             None => Lane::Bulk,
             Some(since) => {
-                let changed = rooms
-                    .iter()
-                    .filter(|(room, of)| {
-                        of.value.membership() == Membership::Join
-                            && self.activity.room_changed(*room, since.position)
-                    })
-                    .take(MOST_ROOMS_INLINE + 1)
-                    .count();
-                if changed <= MOST_ROOMS_INLINE && !request.full_state {
+                if self.few_changed(&rooms, since.position) && !request.full_state {
                     return self.build_now(request, &view, &rooms);
                 }
                 Lane::Interactive
@@ -117,19 +138,27 @@ impl Node {
         Ok(sync::build(view, &self.memory, rooms, &changed, &asked)?)
     }
 
-    /// Deletes the to-device messages that the token proves to have arrived.
-    async fn forget_delivered(
+    /// Whether so few rooms have news that an answer may be built between two other requests.
+    pub(crate) fn few_changed(&self, rooms: &Rooms, since: Position) -> bool {
+        let changed = rooms.iter().filter(|(room, of)| {
+            of.value.membership() == Membership::Join && self.activity.room_changed(*room, since)
+        });
+        changed.take(MOST_ROOMS_INLINE + 1).count() <= MOST_ROOMS_INLINE
+    }
+
+    /// Deletes the to-device messages up to a position that proves them to have arrived.
+    pub(crate) async fn forget_delivered(
         &self,
-        request: &SyncRequest,
-        since: SyncToken,
+        user: UserSn,
+        device: &str,
+        upto: Position,
     ) -> Result<(), NodeError> {
-        let (user, device) = (request.user, &*request.device);
-        if !to_device::has_delivered(&self.view(), user, device, since.to_device)? {
+        if !to_device::has_delivered(&self.view(), user, device, upto)? {
             return Ok(());
         }
         let guard = self.lock(Lock::User(user)).await;
         let mut txn = self.begin();
-        to_device::delete_delivered(&mut txn, user, device, since.to_device)?;
+        to_device::delete_delivered(&mut txn, user, device, upto)?;
         match self.commit(guard, txn, Touched::nobody()).await {
             // They are not shown again, and go with a later request: reads go on while the disk is full.
             Ok(_) | Err(NodeError::Store(StoreError::Full)) => Ok(()),

@@ -4,6 +4,7 @@
 use std::collections::{BTreeSet, HashSet};
 
 use event::auth::Membership;
+use event::json;
 use names::{RoomSn, UserSn};
 use rooms::visibility::Visibility;
 use rooms::{EventNo, UserRoom, event_log, members, state};
@@ -190,4 +191,18 @@ pub fn device_changes(
         moved,
         &shares,
     )?)
+}
+
+/// Appends users as a list of their ids.
+pub fn write_users(out: &mut Vec<u8>, view: &View, users: &BTreeSet<UserSn>) -> Result<()> {
+    let users: Vec<UserSn> = users.iter().copied().collect();
+    out.push(b'[');
+    for (n, id) in names::user_ids(view, &users)?.iter().enumerate() {
+        if n > 0 {
+            out.push(b',');
+        }
+        json::write_string(out, id);
+    }
+    out.push(b']');
+    Ok(())
 }

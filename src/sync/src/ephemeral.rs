@@ -4,9 +4,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use event::json;
 use names::{RoomSn, UserSn};
 use parking_lot::RwLock;
-use store::Position;
+use store::{Position, Read};
+
+use crate::Result;
 
 #[derive(Default)]
 struct TypingRoom {
@@ -79,6 +82,19 @@ impl Typing {
         };
         tell.then(|| typists.until.keys().copied().collect())
     }
+}
+
+/// Appends an `m.typing` event.
+pub fn write_typing(out: &mut Vec<u8>, from: &impl Read, users: &[UserSn]) -> Result<()> {
+    out.extend_from_slice(b"{\"type\":\"m.typing\",\"content\":{\"user_ids\":[");
+    for (n, id) in names::user_ids(from, users)?.iter().enumerate() {
+        if n > 0 {
+            out.push(b',');
+        }
+        json::write_string(out, id);
+    }
+    out.extend_from_slice(b"]}}");
+    Ok(())
 }
 
 /// A user's presence.

@@ -13,12 +13,14 @@ mod ephemeral;
 mod error;
 mod fields;
 pub mod filtered;
+mod key_counts;
 mod lazy;
 mod notifications;
 mod presences;
 mod response;
 mod room;
 pub mod room_state;
+pub mod sliding;
 mod summary;
 mod token;
 mod unread;
@@ -47,4 +49,6 @@ pub struct Memory {
     pub lazy_members: LazyMembers,
     /// Unread counts as far as they were counted.
     pub unread: UnreadCounts,
+    /// What connections of sliding sync were told.
+    pub sliding: sliding::Kept,
 }

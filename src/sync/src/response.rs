@@ -1,6 +1,6 @@
 //! A whole answer to /sync.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use event::auth::Membership;
 use event::json;
@@ -13,7 +13,8 @@ use users::keys::one_time;
 use users::to_device;
 
 use crate::account::ignored;
-use crate::devices::device_changes;
+use crate::devices::{device_changes, write_users};
+use crate::key_counts::{write_one_time, write_unused_fallback};
 use crate::presences::write_presences;
 use crate::room::{Room, Shared, write_items};
 use crate::{Memory, Result, SyncToken};
@@ -315,51 +316,23 @@ fn write_device_lists(
         return Ok(false);
     }
     out.extend_from_slice(b",\"device_lists\":{\"changed\":");
-    write_ids(out, view, &lists.changed)?;
+    write_users(out, view, &lists.changed)?;
     out.extend_from_slice(b",\"left\":");
-    write_ids(out, view, &lists.left)?;
+    write_users(out, view, &lists.left)?;
     out.push(b'}');
     Ok(true)
 }
 
-fn write_ids(out: &mut Vec<u8>, view: &View, users: &BTreeSet<UserSn>) -> Result<()> {
-    let users: Vec<UserSn> = users.iter().copied().collect();
-    out.push(b'[');
-    for (n, id) in names::user_ids(view, &users)?.iter().enumerate() {
-        if n > 0 {
-            out.push(b',');
-        }
-        json::write_string(out, id);
-    }
-    out.push(b']');
-    Ok(())
-}
-
 fn write_key_counts(out: &mut Vec<u8>, view: &View, request: &Request<'_>) -> Result<bool> {
     let counts = one_time::counts(view, request.user, request.device)?;
-    out.extend_from_slice(b",\"device_one_time_keys_count\":{");
-    for (n, (algorithm, count)) in counts.value.one_time.iter().enumerate() {
-        if n > 0 {
-            out.push(b',');
-        }
-        json::write_string(out, algorithm);
-        out.extend_from_slice(format!(":{count}").as_bytes());
-    }
-    out.push(b'}');
-    let mut unused = Vec::new();
-    for (n, algorithm) in counts.value.unused_fallback.iter().enumerate() {
-        if n > 0 {
-            unused.push(b',');
-        }
-        json::write_string(&mut unused, algorithm);
-    }
+    out.extend_from_slice(b",\"device_one_time_keys_count\":");
+    write_one_time(out, &counts.value);
     for name in [
         "device_unused_fallback_key_types",
         "org.matrix.msc2732.device_unused_fallback_key_types",
     ] {
-        out.extend_from_slice(format!(",\"{name}\":[").as_bytes());
-        out.extend_from_slice(&unused);
-        out.push(b']');
+        out.extend_from_slice(format!(",\"{name}\":").as_bytes());
+        write_unused_fallback(out, &counts.value);
     }
     Ok(request
         .since

@@ -12,6 +12,7 @@ use store::{At, Position, View};
 use users::account_data::Item;
 use users::filters::EventFormat;
 
+use crate::ephemeral::write_typing;
 use crate::fields::Fields;
 use crate::filtered::{Piece, Selection, shows};
 use crate::response::{Request, StateMode};
@@ -404,14 +405,7 @@ impl<'a> Room<'a> {
             if out.len() > before {
                 out.push(b',');
             }
-            out.extend_from_slice(b"{\"type\":\"m.typing\",\"content\":{\"user_ids\":[");
-            for (n, id) in names::user_ids(view, &users)?.iter().enumerate() {
-                if n > 0 {
-                    out.push(b',');
-                }
-                json::write_string(out, id);
-            }
-            out.extend_from_slice(b"]}}");
+            write_typing(out, view, &users)?;
         }
         let any = out.len() > before;
         out.extend_from_slice(b"]}");

@@ -4,7 +4,7 @@
 use event::auth::Membership;
 use event::json;
 use names::{RoomSn, UserSn};
-use rooms::{RoomHead, event_log, members, state};
+use rooms::{Member, RoomHead, event_log, members, state};
 use store::Read;
 
 use crate::Result;
@@ -31,17 +31,27 @@ pub fn heroes(from: &impl Read, room: RoomSn, viewer: UserSn) -> Result<Option<V
             return Ok(None);
         }
     }
-    let present = |user, member: rooms::Member| {
+    let found = members_for_a_name(from, room, viewer)?;
+    Ok(Some(found.into_iter().map(|(user, _)| user).collect()))
+}
+
+/// The same for a room of which is known that it has no name.
+pub fn members_for_a_name(
+    from: &impl Read,
+    room: RoomSn,
+    viewer: UserSn,
+) -> Result<Vec<(UserSn, Member)>> {
+    let present = |user, member: Member| {
         user != viewer && matches!(member.membership(), Membership::Join | Membership::Invite)
     };
-    let gone = |user, member: rooms::Member| {
+    let gone = |user, member: Member| {
         user != viewer && matches!(member.membership(), Membership::Leave | Membership::Ban)
     };
     let mut found = members::some(from, room, MOST_HEROES, present)?;
     if found.is_empty() {
         found = members::some(from, room, MOST_HEROES, gone)?;
     }
-    Ok(Some(found.into_iter().map(|(user, _)| user).collect()))
+    Ok(found)
 }
 
 /// Appends the `summary` object to `out`.

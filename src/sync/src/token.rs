@@ -6,6 +6,8 @@
 use rooms::{EventNo, event_log};
 use store::{Position, Read};
 
+use crate::sliding::Pos;
+
 /// `since` and `next_batch`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SyncToken {
@@ -57,6 +59,10 @@ impl PaginationToken {
         if let Some(place) = text.strip_prefix('t') {
             return Some(Self::Place(EventNo(number(place)?)));
         }
+        // A position of sliding sync stands where its answer was built.
+        if let Some(pos) = Pos::parse(text) {
+            return Some(Self::Position(pos.position));
+        }
         Some(Self::Position(SyncToken::parse(text)?.position))
     }
 
@@ -79,7 +85,7 @@ impl std::fmt::Display for PaginationToken {
 }
 
 /// Digits alone: no sign, no blanks.
-fn number(text: &str) -> Option<u64> {
+pub fn number(text: &str) -> Option<u64> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| text.parse().ok()).flatten()
 }

@@ -221,6 +221,11 @@ pub fn tags(from: &impl Read, user: UserSn, room: RoomSn) -> Result<Vec<u8>> {
     to_json(&tags)
 }
 
+/// The names of a room's tags.
+pub fn tag_names(from: &impl Read, user: UserSn, room: RoomSn) -> Result<Vec<String>> {
+    Ok(read_tags(from, user, room)?.tags.into_keys().collect())
+}
+
 fn read_tags(from: &impl Read, user: UserSn, room: RoomSn) -> Result<Tags> {
     let content = get_room(from, user, room, TAG)?.unwrap_or_default();
     // Clients may have written anything as `m.tag` by the endpoint of account data.

@@ -42,6 +42,8 @@ mod room_reader;
 pub mod room_state;
 pub mod search;
 pub mod send;
+pub mod sliding_request;
+pub mod sliding_sync;
 pub mod state;
 pub mod summary;
 pub mod sync;
@@ -104,6 +106,7 @@ pub fn routes() -> Router<App> {
         .merge(send::routes())
         .merge(state::routes())
         .merge(summary::routes())
+        .merge(sliding_sync::routes())
         .merge(sync::routes())
         .merge(third_party::routes())
         .merge(threads::routes())

@@ -32,6 +32,7 @@ const VERSIONS: &str = concat!(
     r#""org.matrix.msc3916.stable":true,"#,
     r#""org.matrix.msc3981":true,"#,
     r#""org.matrix.msc4222":true,"#,
+    r#""org.matrix.simplified_msc3575":true,"#,
     r#""uk.tcpip.msc4133.stable":true}}"#,
 );
 
