@@ -1,114 +1,36 @@
-//! The law of /sync: a client that follows the tokens ends with what a client that starts anew is told,
-//! in the right order, without doubles, whatever happens between its requests.
+//! A client that follows the tokens of /sync ends with what a client that starts anew is told, in the
+//! right order, without doubles.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use event::RoomVersion;
-use names::{RoomSn, UserSn};
 use proptest::prelude::*;
-use rooms::create::NewRoom;
-use rooms::membership::Action;
-use rooms::receipts::{Receipt, ReceiptKind};
 use rooms::{event_log, members, state};
 use serde_json::Value;
-use sync::{Answer, Memory, Request, StateMode, SyncToken};
-use testkit::{World, public_room};
+use sync::{Answer, Request, StateMode, SyncToken};
 use users::filters::Filter;
 
-const USERS: [&str; 3] = ["@a:here", "@b:here", "@c:here"];
+use crate::scene::{Scene, Step, USERS, check_tables, perform, step};
 
-/// The rooms of three users, and what the server remembers beside the database.
-struct Scene {
-    world: World,
-    rooms: Vec<RoomSn>,
-    memory: Memory,
-}
-
-impl Scene {
-    fn new() -> Self {
-        let mut world = World::new();
-        let mut create = |creator, version| {
-            let room = NewRoom {
-                topic: Some("t"),
-                ..public_room(world.user(creator))
-            };
-            world.create(version, &room, Default::default())
-        };
-        let rooms = vec![
-            create(USERS[0], RoomVersion::V12),
-            create(USERS[1], RoomVersion::V10),
-        ];
-        Scene {
-            world,
-            rooms,
-            memory: Memory::default(),
-        }
-    }
-
-    fn number(&self, user: usize) -> UserSn {
-        self.world.user(USERS[user]).user
-    }
-
-    fn sync(
-        &self,
-        user: usize,
-        since: Option<SyncToken>,
-        filter: &Filter,
-        mode: StateMode,
-    ) -> Answer {
-        let view = self.world.store.view();
-        let rooms = members::rooms_of(&view, self.number(user)).unwrap();
-        let request = Request {
-            user: self.number(user),
-            user_id: USERS[user],
-            device: "D",
-            since,
-            filter,
-            full_state: false,
-            state_mode: mode,
-            now_ms: self.world.now_ms,
-        };
-        sync::build(&view, &self.memory, &rooms, &|_| true, &request).unwrap()
-    }
-}
-
-#[derive(Clone, Debug)]
-enum Step {
-    Message {
-        user: usize,
-        room: usize,
-    },
-    Topic {
-        user: usize,
-        room: usize,
-        n: u8,
-    },
-    Move {
-        user: usize,
-        target: usize,
-        room: usize,
-        action: u8,
-    },
-    Receipt {
-        user: usize,
-        room: usize,
-    },
-    Sync {
-        user: usize,
-    },
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let (user, room) = (0..3usize, 0..2usize);
-    prop_oneof![
-        6 => (user.clone(), room.clone()).prop_map(|(user, room)| Step::Message { user, room }),
-        3 => (user.clone(), room.clone(), any::<u8>())
-            .prop_map(|(user, room, n)| Step::Topic { user, room, n }),
-        5 => (user.clone(), 0..3usize, room.clone(), 0..6u8)
-            .prop_map(|(user, target, room, action)| Step::Move { user, target, room, action }),
-        1 => (user.clone(), room).prop_map(|(user, room)| Step::Receipt { user, room }),
-        4 => user.prop_map(|user| Step::Sync { user }),
-    ]
+fn sync(
+    scene: &Scene,
+    user: usize,
+    since: Option<SyncToken>,
+    filter: &Filter,
+    mode: StateMode,
+) -> Answer {
+    let view = scene.world.store.view();
+    let rooms = members::rooms_of(&view, scene.number(user)).unwrap();
+    let request = Request {
+        user: scene.number(user),
+        user_id: USERS[user],
+        device: "D",
+        since,
+        filter,
+        full_state: false,
+        state_mode: mode,
+        now_ms: scene.world.now_ms,
+    };
+    sync::build(&view, &scene.memory, &rooms, &|_| true, &request).unwrap()
 }
 
 /// A client: what it was told, by room.
@@ -239,63 +161,6 @@ impl Client {
     }
 }
 
-/// Does something to a room; what is not allowed changes nothing.
-fn perform(scene: &mut Scene, step: &Step) {
-    let (world, rooms) = (&mut scene.world, &scene.rooms);
-    // Refusals are part of the histories.
-    let _ = match *step {
-        Step::Message { user, room } => world.say(rooms[room], USERS[user], "x"),
-        Step::Topic { user, room, n } => {
-            let topic = serde_json::json!({ "topic": n.to_string() });
-            world.set(rooms[room], USERS[user], ("m.room.topic", ""), &topic)
-        }
-        Step::Move {
-            user,
-            target,
-            room,
-            action,
-        } => {
-            let (by, other) = (USERS[user], USERS[target]);
-            let (action, target) = match action {
-                0 | 1 => (Action::Join, by),
-                2 => (Action::Leave, by),
-                3 => (Action::Invite, other),
-                4 => (Action::Kick, other),
-                _ => (Action::Ban, other),
-            };
-            world.act(rooms[room], action, by, target)
-        }
-        Step::Receipt { user, room } => {
-            read_all(scene, user, scene.rooms[room]);
-            return;
-        }
-        Step::Sync { .. } => return,
-    };
-}
-
-fn read_all(scene: &Scene, user: usize, room: RoomSn) {
-    let store = &scene.world.store;
-    let newest = event_log::backwards(&store.view(), room, rooms::EventNo::MAX).next();
-    let (no, event) = newest.expect("a room has events").unwrap();
-    let receipt = Receipt {
-        event: no,
-        event_id: event.event_id.to_string(),
-        ts_ms: 1,
-    };
-    let mut txn = store.begin();
-    let (user, kind) = (scene.number(user), ReceiptKind::Public);
-    rooms::receipts::put(&mut txn, room, user, kind, None, receipt).unwrap();
-    store.commit(txn).unwrap();
-}
-
-/// Every table is what the events make of it.
-fn check_tables(world: &World) {
-    let mut wrong = Vec::new();
-    let mut report = |what| wrong.push(what);
-    rooms::check::all(&world.store.view(), &mut report, &mut |_| {}).unwrap();
-    assert_eq!(wrong, Vec::<String>::new());
-}
-
 fn run(steps: &[Step], filter: &str, mode: StateMode) {
     let filter = Filter::parse(filter.as_bytes()).unwrap();
     let lazy = filter.room.state.lazy_load_members;
@@ -304,17 +169,17 @@ fn run(steps: &[Step], filter: &str, mode: StateMode) {
     for step in steps {
         perform(&mut scene, step);
         if let Step::Sync { user } = *step {
-            let answer = scene.sync(user, clients[user].since, &filter, mode);
+            let answer = sync(&scene, user, clients[user].since, &filter, mode);
             clients[user].take(&answer, mode);
             clients[user].check(&scene, user, lazy);
         }
     }
     check_tables(&scene.world);
     for (user, client) in clients.iter_mut().enumerate() {
-        let answer = scene.sync(user, client.since, &filter, mode);
+        let answer = sync(&scene, user, client.since, &filter, mode);
         client.take(&answer, mode);
         client.check(&scene, user, lazy);
-        let again = scene.sync(user, client.since, &filter, mode);
+        let again = sync(&scene, user, client.since, &filter, mode);
         assert!(!again.news, "{}", String::from_utf8_lossy(&again.body));
     }
 }
