@@ -31,6 +31,8 @@ mod relations;
 mod room_creation;
 mod room_summary;
 mod search;
+mod sliding_extensions;
+mod sliding_sync;
 mod sync;
 mod sync_rooms;
 mod to_device;

@@ -74,7 +74,6 @@ pub fn build(
         rooms: base.map_or_else(Arc::default, |base| Arc::clone(&base.rooms)),
         configs: configs.used,
         counts,
-        direct: Arc::clone(&user_facts.direct),
         account_data: base.and_then(|base| base.account_data),
         account_data_missed: base
             .map_or_else(Arc::default, |base| Arc::clone(&base.account_data_missed)),
@@ -113,15 +112,16 @@ fn advance(state: &mut State, told: HashMap<RoomSn, Told>) {
 }
 
 /// Whether a room is among those that lists are windows on.
-fn is_listed(listed: &Listed, told: Option<&Told>, user: &UserFacts) -> bool {
+fn is_listed(listed: &Listed, progress: &Progress<'_>, user: &UserFacts) -> bool {
+    let told = || progress.before(listed.room);
     match listed.membership() {
         Membership::Join => true,
         Membership::Invite | Membership::Knock => {
             listed.by.is_none_or(|by| !user.ignored.contains(&by))
         }
         // A room that was left and forgotten since is told as left, once.
-        _ if listed.of.value.forgotten => told.is_some_and(|told| !is_out(told.membership)),
-        _ => listed.was_removed || told.is_some(),
+        _ if listed.of.value.forgotten => told().is_some_and(|told| !is_out(told.membership)),
+        _ => listed.was_removed || told().is_some(),
     }
 }
 
@@ -142,7 +142,7 @@ fn find<'l>(
     };
     let mut masks = vec![0u128; list.by_room.len()];
     let mut counts = BTreeMap::new();
-    let is_listed = |listed: &Listed| is_listed(listed, progress.before(listed.room), shared.user);
+    let is_listed = |listed: &Listed| is_listed(listed, progress, shared.user);
     for (n, (name, of)) in rules.lists.iter().enumerate() {
         let prepared = sieve.prepare(&of.filters)?;
         let mut count = 0;

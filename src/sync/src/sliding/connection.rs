@@ -89,8 +89,6 @@ pub struct State {
     pub configs: Vec<Arc<RoomConfig>>,
     /// How many rooms each list has.
     pub counts: BTreeMap<String, u64>,
-    /// The rooms of `m.direct`.
-    pub direct: Arc<HashSet<RoomSn>>,
     /// Account data up to here.
     pub account_data: Option<Position>,
     /// Rooms whose account data was told before and changed while they were out of sight: since when.
@@ -206,7 +204,6 @@ mod tests {
             rooms: Arc::default(),
             configs: Vec::new(),
             counts: BTreeMap::new(),
-            direct: Arc::default(),
             account_data: None,
             account_data_missed: Arc::default(),
             e2ee: None,

@@ -123,7 +123,10 @@ impl<'a> Writer<'a, '_> {
         let limit = asked.limit.clamp(1, MOST_MESSAGES);
         let waiting = to_device::since(view, of.user, of.device, since, limit)?;
         // A token from the future stays what it is.
-        let next = waiting.upto.max(since);
+        let next = match since > view.position() {
+            true => since,
+            false => waiting.upto,
+        };
         self.news |= !waiting.messages.is_empty();
         out.extend_from_slice(format!("\"to_device\":{{\"next_batch\":\"{next}\"").as_bytes());
         out.extend_from_slice(b",\"events\":[");

@@ -11,6 +11,7 @@
 
 mod answer;
 mod connection;
+mod description;
 mod extensions;
 mod facts;
 mod filters;
