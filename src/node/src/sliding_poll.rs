@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use names::UserSn;
-use store::View;
+use store::{Read, View};
 use sync::sliding::{self, Answer, Asked, Changes, Pos, State};
 
 use crate::{Lane, Node, NodeError, Rooms};
