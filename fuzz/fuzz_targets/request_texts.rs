@@ -5,6 +5,7 @@
 use libfuzzer_sys::fuzz_target;
 use media::range::{Conditions, Selection, select};
 use media::{content_type, headers};
+use sync::sliding::Pos;
 use sync::{PaginationToken, SyncToken};
 
 fuzz_target!(|data: &[u8]| {
@@ -14,6 +15,9 @@ fuzz_target!(|data: &[u8]| {
     }
     if let Some(token) = PaginationToken::parse(&text) {
         assert_eq!(PaginationToken::parse(&token.to_string()), Some(token));
+    }
+    if let Some(pos) = Pos::parse(&text) {
+        assert_eq!(Pos::parse(&pos.to_string()), Some(pos));
     }
     for length in [0, 1, 1000, u64::MAX] {
         let conditions = Conditions {
