@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 use testkit::{Client, Response, Server};
 
+use crate::sliding_sync::Sliding;
 use crate::{options, server};
 
 fn register(client: &Client, auth: Value) -> Response {
@@ -128,6 +129,20 @@ fn too_many_requests_are_told_when_to_come_back() {
         .and_then(|wait| wait.parse().ok())
         .expect("it");
     assert!(wait >= 1);
+}
+
+#[test]
+fn connections_of_sliding_sync_begin_anew_after_a_restart() {
+    let mut server = server();
+    let alice = server.register("alice");
+    let room = alice.create_room(json!({}));
+    let mut sliding = Sliding::all(&alice, 1, json!([]));
+    sliding.next();
+    server.kill();
+    server.start_again();
+    sliding.try_next(0).error(400, "M_UNKNOWN_POS");
+    let answer = Sliding::all(&alice, 1, json!([])).next();
+    assert_eq!(answer["rooms"][&room]["initial"], true);
 }
 
 #[test]

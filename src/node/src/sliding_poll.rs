@@ -11,6 +11,9 @@ use sync::sliding::{self, Answer, Asked, Changes, Pos, State};
 
 use crate::{Lane, Node, NodeError, Rooms};
 
+/// Lists that an answer may have and still be built between two other requests.
+const MOST_LISTS_INLINE: usize = 8;
+
 /// A device's request for a sliding sync.
 #[derive(Clone)]
 pub struct SlidingRequest {
@@ -80,7 +83,8 @@ impl Node {
         let lane = match base {
             None => Lane::Bulk,
             Some(base) => {
-                let asks_more = base.rules != request.body.rules;
+                let rules = &request.body.rules;
+                let asks_more = base.rules != *rules || rules.lists.len() > MOST_LISTS_INLINE;
                 if !asks_more && self.few_changed(&rooms, base.pos.position) {
                     return self.build_sliding_now(request, Some(base), &view, &rooms);
                 }

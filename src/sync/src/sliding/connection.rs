@@ -108,7 +108,7 @@ pub fn weight(rooms: &HashMap<RoomSn, Arc<Told>>) -> u64 {
 /// The most connections of one device; the one unused for longest makes room.
 const MOST_OF_A_DEVICE: usize = 8;
 /// The most memory of all, in bytes.
-const MOST_BYTES: u64 = 128 << 20;
+const MOST_BYTES: u64 = 64 << 20;
 
 #[derive(Clone)]
 struct Connection {
