@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use testkit::{Response, Server, ServerOptions, User, encode, until};
+use testkit::{Client, Response, Server, ServerOptions, User, encode, until};
 
 const DISK: &str = "96m";
 const WRITERS: usize = 4;
@@ -112,9 +112,9 @@ fn refused(answer: &Response) {
     assert!(text.contains("disk is full"), "{text}");
 }
 
-fn upload(user: &User, content: &[u8]) -> Response {
+fn upload(client: &Client, content: &[u8]) -> Response {
     let headers = [("Content-Type", "application/octet-stream")];
-    user.exchange("POST", "/_matrix/media/v3/upload", &headers, content.into())
+    client.exchange("POST", "/_matrix/media/v3/upload", &headers, content.into())
 }
 
 /// The ids of the messages of a room by their text.
@@ -165,6 +165,15 @@ fn write(user: &User, room: &str, stop: &AtomicBool) -> (Vec<(String, String)>, 
     (acknowledged, refusals)
 }
 
+/// Tells the writers to stop, also when the test has failed.
+struct StopAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn a_full_disk_refuses_writes_keeps_reads_and_loses_nothing_that_was_acknowledged() {
     let disk = SmallDisk::new();
@@ -190,6 +199,7 @@ fn a_full_disk_refuses_writes_keeps_reads_and_loses_nothing_that_was_acknowledge
             .iter()
             .map(|user| scope.spawn(|| write(user, &room, &stop)))
             .collect();
+        let end = StopAtEnd(&stop);
         for _ in 0..3 {
             disk.fill();
             until("a message is refused", || {
@@ -203,7 +213,7 @@ fn a_full_disk_refuses_writes_keeps_reads_and_loses_nothing_that_was_acknowledge
                 (answer.status == 200).then_some(())
             });
         }
-        stop.store(true, Ordering::Relaxed);
+        drop(end);
         let ended = writers.into_iter().map(|writer| writer.join());
         ended
             .map(|known| known.expect("a writer"))
@@ -228,7 +238,8 @@ fn reads_go_on_and_writes_do_not(server: &Server, users: &[User], room: &str, me
     refused(&alice.try_set_state(room, "m.room.topic", "", json!({"topic": "none"})));
     refused(&alice.post("/v3/createRoom", json!({})));
     refused(&upload(alice, &[1; 10_000]));
-    refused(&upload(alice, &[1; 2_000_000]));
+    // Refused before all of it has come, so that the connection is of no use afterwards.
+    refused(&upload(&alice.with_own_connections(), &[1; 2_000_000]));
     let since = alice.sync(None, "");
     alice.sync(Some(since.next_batch()), "");
     assert_eq!(
