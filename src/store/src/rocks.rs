@@ -43,6 +43,9 @@ impl Default for Limits {
     }
 }
 
+/// A key of the default family, where nothing is kept.
+const NO_KEY: &[u8] = b"";
+
 /// A RocksDB database in a directory.
 pub struct Rocks {
     db: Arc<DB>,
@@ -284,6 +287,9 @@ impl Engine for Rocks {
     fn sync(&self) -> Result<()> {
         let sequence = self.db.latest_sequence_number();
         if self.log_cut.load(Ordering::Acquire) {
+            // Fails until RocksDB has recovered. A flush would fail as well, but its work in the background
+            // would be in the way of the recovery each time.
+            self.db.delete(NO_KEY).map_err(failure)?;
             self.flush_all()?;
             self.log_cut.store(false, Ordering::Release);
         } else {
