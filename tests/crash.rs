@@ -11,7 +11,6 @@
 //! `MEYRIN_CRASH_KILLS` is how many times the server is killed (20 if it is not set), and
 //! `MEYRIN_CRASH_SEED` repeats the sequence of a run, as far as the system's scheduling allows.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -83,9 +82,9 @@ fn every_acknowledged_event_is_there_once_after_any_kill() {
             .collect()
     });
 
-    let mut bodies = history(&users[0], &shared);
+    let mut bodies = users[0].messages_by_text(&shared);
     for (user, room) in users.iter().zip(&own) {
-        bodies.extend(history(user, room));
+        bodies.extend(user.messages_by_text(room));
     }
     let mut sent = 0;
     for (user, known) in users.iter().zip(&known) {
@@ -213,31 +212,6 @@ fn setting_path(user: &User) -> String {
         "/v3/user/{}/account_data/org.example.round",
         encode(&user.id)
     )
-}
-
-/// The ids of the events of a room by their message, from its whole history.
-fn history(user: &User, room: &str) -> BTreeMap<String, Vec<String>> {
-    let mut bodies: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    let mut from = String::new();
-    loop {
-        let path = format!("/v3/rooms/{}/messages?dir=b&limit=100{from}", encode(room));
-        let page = user.get(&path).ok();
-        for event in page["chunk"].as_array().into_iter().flatten() {
-            if let (Some(body), Some(id)) = (
-                event["content"]["body"].as_str(),
-                event["event_id"].as_str(),
-            ) {
-                bodies
-                    .entry(body.to_owned())
-                    .or_default()
-                    .push(id.to_owned());
-            }
-        }
-        match page["end"].as_str() {
-            Some(end) => from = format!("&from={}", encode(end)),
-            None => return bodies,
-        }
-    }
 }
 
 #[track_caller]

@@ -4,7 +4,6 @@
 //! The disk is a small one in memory, in a mount namespace of its own, which any user may make with
 //! `unshare` of util-linux. It lives as long as a process in it does.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -115,29 +114,6 @@ fn refused(answer: &Response) {
 fn upload(client: &Client, content: &[u8]) -> Response {
     let headers = [("Content-Type", "application/octet-stream")];
     client.exchange("POST", "/_matrix/media/v3/upload", &headers, content.into())
-}
-
-/// The ids of the messages of a room by their text.
-fn history(user: &User, room: &str) -> BTreeMap<String, Vec<String>> {
-    let mut bodies: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    let mut from = String::new();
-    loop {
-        let path = format!("/v3/rooms/{}/messages?dir=b&limit=100{from}", encode(room));
-        let page = user.get(&path).ok();
-        for event in page["chunk"].as_array().into_iter().flatten() {
-            if let (Some(body), Some(id)) = (
-                event["content"]["body"].as_str(),
-                event["event_id"].as_str(),
-            ) {
-                let ids = bodies.entry(body.to_owned()).or_default();
-                ids.push(id.to_owned());
-            }
-        }
-        match page["end"].as_str() {
-            Some(end) => from = format!("&from={}", encode(end)),
-            None => return bodies,
-        }
-    }
 }
 
 /// Sends messages without a pause until told to stop: the text and
@@ -259,7 +235,7 @@ fn everything_acknowledged_is_there_once(
     room: &str,
     known: &[(Vec<(String, String)>, u64)],
 ) {
-    let bodies = history(&users[0], room);
+    let bodies = users[0].messages_by_text(room);
     let mut sent = 0;
     for (acknowledged, refusals) in known {
         assert!(*refusals > 0, "each writer met the full disk");

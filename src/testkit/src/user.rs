@@ -1,5 +1,6 @@
 //! A registered, logged-in user, with the requests that nearly every test makes.
 
+use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -145,6 +146,27 @@ impl User {
     #[track_caller]
     pub fn send(&self, room: &str, kind: &str, content: Value) -> String {
         event_id(&self.try_send(room, kind, content).ok())
+    }
+
+    /// The ids of a room's messages by their text, from its whole history.
+    #[track_caller]
+    pub fn messages_by_text(&self, room: &str) -> BTreeMap<String, Vec<String>> {
+        let mut ids: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let mut from = String::new();
+        loop {
+            let path = format!("/v3/rooms/{}/messages?dir=b&limit=100{from}", encode(room));
+            let page = self.get(&path).ok();
+            for event in page["chunk"].as_array().into_iter().flatten() {
+                let body = event["content"]["body"].as_str();
+                if let (Some(body), Some(id)) = (body, event["event_id"].as_str()) {
+                    ids.entry(body.to_owned()).or_default().push(id.to_owned());
+                }
+            }
+            match page["end"].as_str() {
+                Some(end) => from = format!("&from={}", encode(end)),
+                None => return ids,
+            }
+        }
     }
 
     /// Sends a text and gives the event's id.
