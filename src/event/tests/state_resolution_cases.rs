@@ -381,6 +381,9 @@ impl EventSource for Without {
     fn auth_events(&self, id: usize) -> Result<Option<Arc<[usize]>>, Self::Error> {
         Ok(self.0.auth_events(id)?.filter(|_| id != self.1))
     }
+    fn generation(&self, id: usize) -> Result<Option<u32>, Self::Error> {
+        Ok(self.0.generation(id)?.filter(|_| id != self.1))
+    }
     fn create(&self) -> Result<Option<Arc<AuthEvent>>, Self::Error> {
         self.0.create()
     }

@@ -21,7 +21,7 @@ pub use auth_event::{AuthEvent, JoinRule, Membership, StateLookup};
 pub use create::Creators;
 pub use power_levels::{MalformedPowerLevels, PowerLevel, PowerLevels, PowerLevelsContent};
 pub use rule::{AuthError, Rule};
-pub use selection::{AuthKey, auth_types, auth_types_of};
+pub use selection::{AuthKey, auth_types, auth_types_of, is_auth_type};
 
 use crate::identifier;
 use crate::pdu::{Pdu, room_id_of_create};

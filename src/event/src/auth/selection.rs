@@ -48,6 +48,18 @@ pub fn auth_types_of<'a>(rules: &RoomRules, pdu: &'a Pdu) -> Vec<AuthKey<'a>> {
     )
 }
 
+/// Whether events of this type can be among `auth_events` of any event.
+pub fn is_auth_type(event_type: &str) -> bool {
+    matches!(
+        event_type,
+        "m.room.create"
+            | "m.room.power_levels"
+            | "m.room.member"
+            | "m.room.join_rules"
+            | "m.room.third_party_invite"
+    )
+}
+
 fn add_member_keys<'a>(
     rules: &RoomRules,
     state_key: Option<&'a str>,

@@ -12,9 +12,12 @@
 //! Source: "State resolution" in room versions 1, 2 and 12.
 
 mod auth_chain;
-mod loaded;
+mod auth_difference;
 mod mainline;
 mod power_order;
+mod reading;
+mod resolution;
+mod subgraph;
 mod v1;
 mod v2;
 
@@ -23,9 +26,10 @@ use std::fmt;
 use std::hash::Hash;
 use std::sync::Arc;
 
-pub use auth_chain::{
-    auth_chain, auth_difference, auth_difference_of_conflict, conflicted_subgraph,
-};
+pub use auth_chain::{auth_chain, auth_difference};
+pub use auth_difference::{AuthDifference, auth_difference_of_conflict};
+pub use resolution::{Resolution, Step};
+pub use subgraph::conflicted_subgraph;
 
 use crate::auth::AuthEvent;
 use crate::room_version::{RoomRules, StateResolution};
@@ -40,7 +44,8 @@ pub type StateMap<Id> = BTreeMap<StateKey, Id>;
 pub type AuthEventIds<Id> = Arc<[Id]>;
 
 /// Looks up the event for a type and state key on which the states agree; `None` for the others.
-pub type Unconflicted<'a, Id> = dyn Fn(&str, &str) -> Option<Id> + 'a;
+pub type Unconflicted<'a, S> =
+    dyn Fn(&str, &str) -> Result<Option<<S as EventSource>::Id>, <S as EventSource>::Error> + 'a;
 
 /// Where the events of one room are read.
 pub trait EventSource {
@@ -55,18 +60,14 @@ pub trait EventSource {
     /// The events named by its `auth_events`; `None` if this server does not have the event.
     fn auth_events(&self, id: Self::Id) -> Result<Option<AuthEventIds<Self::Id>>, Self::Error>;
 
+    /// A number that is greater than the generation of each event named by `auth_events`; 0 for the create event. `None`
+    /// if this server does not have the event.
+    ///
+    /// It tells without a walk what can't be below an event. Which numbers they are makes no difference to any result.
+    fn generation(&self, id: Self::Id) -> Result<Option<u32>, Self::Error>;
+
     /// The room's create event, which events of room version 12 do not name in `auth_events`.
     fn create(&self) -> Result<Option<Arc<AuthEvent>>, Self::Error>;
-
-    /// The events on all paths of `auth_events` between two events of the set, if there is an index to answer that;
-    /// `None` to have the paths walked. Asked in room version 12 only.
-    fn conflicted_subgraph(
-        &self,
-        conflicted: &[Self::Id],
-    ) -> Result<Option<Vec<Self::Id>>, Self::Error> {
-        let _ = conflicted;
-        Ok(None)
-    }
 }
 
 /// Why states could not be resolved.
@@ -85,24 +86,31 @@ pub type Resolved<T, S> =
     Result<T, ResolutionError<<S as EventSource>::Id, <S as EventSource>::Error>>;
 
 /// What several states of a room disagree about.
-pub struct Conflict<'a, Id> {
+pub struct Conflict<'a, S: EventSource> {
     /// The conflicted state set: every event that is current in some state for a key on which the states disagree.
-    pub conflicted: &'a [Id],
+    pub conflicted: &'a [S::Id],
     /// The auth difference (see [`auth_difference`]). Not used by room version 1.
-    pub auth_difference: &'a [Id],
-    pub unconflicted: &'a Unconflicted<'a, Id>,
+    pub auth_difference: &'a [S::Id],
+    pub unconflicted: &'a Unconflicted<'a, S>,
 }
 
 /// Resolves a conflict. The resolved state is what the states agree on, and the entries answered here; a key in
 /// conflict that is not among them has no event in the resolved state.
+///
+/// [`Resolution`] does the same in steps, and says what memory it takes.
 pub fn resolve_conflict<S: EventSource>(
     rules: &RoomRules,
-    conflict: &Conflict<'_, S::Id>,
+    conflict: &Conflict<'_, S>,
     source: &S,
 ) -> Resolved<StateMap<S::Id>, S> {
-    match rules.state_resolution {
-        StateResolution::V1 => v1::resolve(rules, conflict, source),
-        StateResolution::V2 | StateResolution::V2_1 => v2::resolve(rules, conflict, source),
+    let (conflicted, auth_difference) = (conflict.conflicted, conflict.auth_difference);
+    let mut resolution = Resolution::new(rules, conflicted.to_vec(), auth_difference.to_vec());
+    loop {
+        if let Step::Done(resolved) =
+            resolution.step(source, conflict.unconflicted, usize::MAX)?
+        {
+            return Ok(resolved);
+        }
     }
 }
 
@@ -129,9 +137,9 @@ pub fn resolve<S: EventSource>(
         }
     };
     let lookup = |event_type: &str, state_key: &str| {
-        unconflicted
+        Ok(unconflicted
             .get(&(event_type.into(), state_key.into()))
-            .copied()
+            .copied())
     };
     let conflict = Conflict {
         conflicted: &conflicted,

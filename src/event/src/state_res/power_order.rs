@@ -4,9 +4,11 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::hash::Hash;
+use std::mem;
 use std::sync::Arc;
 
-use super::loaded::Loaded;
+use super::reading::Reading;
 use super::{EventSource, Resolved};
 use crate::auth::{AuthEvent, PowerLevel, PowerLevels};
 use crate::event_id::EventId;
@@ -21,73 +23,110 @@ struct Rank<Id> {
     id: Id,
 }
 
-/// Sorts the events, and those of their auth chains that are in `full_conflicted_set`, from earliest to latest.
-pub(super) fn sort<S: EventSource>(
-    rules: &RoomRules,
-    create: Option<&Arc<AuthEvent>>,
-    events: Vec<S::Id>,
-    full_conflicted_set: &HashSet<S::Id>,
-    loaded: &mut Loaded<'_, S>,
-) -> Resolved<Vec<S::Id>, S> {
-    // An event comes after those of its auth events that are in the graph.
-    let mut waits_for: HashMap<S::Id, usize> = HashMap::new();
-    let mut waited_for_by: HashMap<S::Id, Vec<S::Id>> = HashMap::new();
-    let mut open = events;
-    while let Some(id) = open.pop() {
-        if waits_for.contains_key(&id) {
-            continue;
-        }
-        let within: HashSet<S::Id> = loaded
-            .get(id)?
-            .auth_events
-            .iter()
-            .copied()
-            .filter(|auth_id| full_conflicted_set.contains(auth_id))
-            .collect();
-        waits_for.insert(id, within.len());
-        for auth_id in within {
-            waited_for_by.entry(auth_id).or_default().push(id);
-            open.push(auth_id);
-        }
-    }
-    let mut ready = BinaryHeap::new();
-    for (&id, &count) in &waits_for {
-        if count == 0 {
-            ready.push(Reverse(rank(rules, create, id, loaded)?));
-        }
-    }
-    let mut sorted = Vec::with_capacity(waits_for.len());
-    while let Some(Reverse(Rank { id, .. })) = ready.pop() {
-        sorted.push(id);
-        for &later in waited_for_by.get(&id).into_iter().flatten() {
-            let Some(count) = waits_for.get_mut(&later) else {
-                continue;
-            };
-            *count -= 1;
-            if *count == 0 {
-                ready.push(Reverse(rank(rules, create, later, loaded)?));
-            }
-        }
-    }
-    Ok(sorted)
+/// Sorts power events, and those of their auth chains that are in the full conflicted set, from earliest to latest.
+pub(super) struct PowerOrder<Id> {
+    rules: RoomRules,
+    create: Option<Arc<AuthEvent>>,
+    /// Events that have not been taken into the graph.
+    open: Vec<Id>,
+    /// For each event of the graph how many of its auth events come before it and are not sorted yet.
+    waits_for: HashMap<Id, usize>,
+    waited_for_by: HashMap<Id, Vec<Id>>,
+    /// Events of the graph that have not been asked whether they wait.
+    unasked: Vec<Id>,
+    ready: BinaryHeap<Reverse<Rank<Id>>>,
+    sorted: Vec<Id>,
 }
 
-fn rank<S: EventSource>(
-    rules: &RoomRules,
-    create: Option<&Arc<AuthEvent>>,
-    id: S::Id,
-    loaded: &mut Loaded<'_, S>,
-) -> Resolved<Rank<S::Id>, S> {
-    let sender_level = Reverse(sender_level(rules, create, id, loaded)?);
-    let entry = loaded.get(id)?;
-    let pdu = entry.event.pdu();
-    let (origin_server_ts, event_id) = (pdu.origin_server_ts(), pdu.event_id().clone());
-    Ok(Rank {
-        sender_level,
-        origin_server_ts,
-        event_id,
-        id,
-    })
+impl<Id: Copy + Eq + Hash + Ord> PowerOrder<Id> {
+    pub(super) fn new(
+        rules: RoomRules,
+        create: Option<Arc<AuthEvent>>,
+        power_events: Vec<Id>,
+    ) -> Self {
+        PowerOrder {
+            rules,
+            create,
+            open: power_events,
+            waits_for: HashMap::new(),
+            waited_for_by: HashMap::new(),
+            unasked: Vec::new(),
+            ready: BinaryHeap::new(),
+            sorted: Vec::new(),
+        }
+    }
+
+    /// The sorted events, `None` when the budget ends before.
+    pub(super) fn advance<S: EventSource<Id = Id>>(
+        &mut self,
+        full_conflicted_set: &HashSet<Id>,
+        reading: &mut Reading<'_, S>,
+    ) -> Resolved<Option<Vec<Id>>, S> {
+        while reading.spend() {
+            if let Some(id) = self.open.pop() {
+                self.add(id, full_conflicted_set, reading)?;
+            } else if let Some(id) = self.unasked.pop() {
+                if self.waits_for.get(&id) == Some(&0) {
+                    self.make_ready(id, reading)?;
+                }
+            } else if let Some(Reverse(Rank { id, .. })) = self.ready.pop() {
+                self.sorted.push(id);
+                for later in self.waited_for_by.remove(&id).unwrap_or_default() {
+                    let Some(count) = self.waits_for.get_mut(&later) else {
+                        continue;
+                    };
+                    *count -= 1;
+                    if *count == 0 {
+                        self.make_ready(later, reading)?;
+                    }
+                }
+            } else {
+                return Ok(Some(mem::take(&mut self.sorted)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes an event into the graph: it comes after those of its auth events that are in the full conflicted set.
+    fn add<S: EventSource<Id = Id>>(
+        &mut self,
+        id: Id,
+        full_conflicted_set: &HashSet<Id>,
+        reading: &mut Reading<'_, S>,
+    ) -> Resolved<(), S> {
+        if self.waits_for.contains_key(&id) {
+            return Ok(());
+        }
+        let entry = reading.get(id)?;
+        let named: HashSet<Id> = entry.auth_events.iter().copied().collect();
+        let mut count = 0;
+        for auth_id in named {
+            if full_conflicted_set.contains(&auth_id) {
+                count += 1;
+                self.waited_for_by.entry(auth_id).or_default().push(id);
+                self.open.push(auth_id);
+            }
+        }
+        self.waits_for.insert(id, count);
+        self.unasked.push(id);
+        Ok(())
+    }
+
+    fn make_ready<S: EventSource<Id = Id>>(
+        &mut self,
+        id: Id,
+        reading: &mut Reading<'_, S>,
+    ) -> Resolved<(), S> {
+        let level = sender_level(&self.rules, self.create.as_ref(), id, reading)?;
+        let event = reading.get(id)?.event;
+        self.ready.push(Reverse(Rank {
+            sender_level: Reverse(level),
+            origin_server_ts: event.pdu().origin_server_ts(),
+            event_id: event.pdu().event_id().clone(),
+            id,
+        }));
+        Ok(())
+    }
 }
 
 /// The sender's power level by the event's own auth events. Without a create event to know the creator by (only the
@@ -96,13 +135,13 @@ fn sender_level<S: EventSource>(
     rules: &RoomRules,
     create: Option<&Arc<AuthEvent>>,
     id: S::Id,
-    loaded: &mut Loaded<'_, S>,
+    reading: &mut Reading<'_, S>,
 ) -> Resolved<PowerLevel, S> {
-    let entry = loaded.get(id)?;
+    let entry = reading.get(id)?;
     let mut power_levels = None;
     let mut named_create = None;
     for &auth_id in entry.auth_events.iter() {
-        let event = loaded.get(auth_id)?.event;
+        let event = reading.get(auth_id)?.event;
         if event.pdu().is_state("m.room.power_levels", "") {
             power_levels.get_or_insert(event);
         } else if event.pdu().is_state("m.room.create", "") {

@@ -6,82 +6,115 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::mem;
 use std::sync::Arc;
 
 use sha1::{Digest, Sha1};
 
-use super::loaded::Loaded;
+use super::reading::Reading;
 use super::v2::AuthState;
-use super::{Conflict, EventSource, Resolved, StateKey, StateMap};
+use super::{EventSource, Resolved, StateKey, StateMap};
 use crate::auth::{self, AuthEvent};
 use crate::room_version::RoomRules;
 
 /// The events in conflict for one key, by ascending depth and descending SHA-1 of the event id.
 type Candidates<Id> = Vec<(Arc<AuthEvent>, Id)>;
 
-pub(super) fn resolve<S: EventSource>(
-    rules: &RoomRules,
-    conflict: &Conflict<'_, S::Id>,
-    source: &S,
-) -> Resolved<StateMap<S::Id>, S> {
-    let mut loaded = Loaded::new(source);
-    let mut conflicts: BTreeMap<StateKey, Candidates<S::Id>> = BTreeMap::new();
-    for &id in conflict.conflicted {
-        let event = loaded.get(id)?.event;
-        let pdu = event.pdu();
-        let Some(state_key) = pdu.state_key() else {
-            continue;
-        };
-        let key = (pdu.event_type().into(), state_key.into());
-        conflicts.entry(key).or_default().push((event, id));
+/// The types that affect authorisation, in the order in which they are resolved; the others follow together.
+const FIRST_TYPES: [&str; 3] = ["m.room.power_levels", "m.room.join_rules", "m.room.member"];
+
+pub(super) struct V1<Id> {
+    rules: RoomRules,
+    /// Events in conflict that have not been read.
+    open: Vec<Id>,
+    /// What is not resolved, in the order of resolution: by the place of the type in [`FIRST_TYPES`].
+    conflicts: BTreeMap<(usize, StateKey), Candidates<Id>>,
+    /// The place that is being resolved.
+    place: usize,
+    /// What was decided there. Keys of one place do not see each other.
+    decided: StateMap<Id>,
+    resolved: StateMap<Id>,
+}
+
+impl<Id: Copy + Ord> V1<Id> {
+    pub(super) fn new(rules: RoomRules, conflicted: Vec<Id>) -> Self {
+        V1 {
+            rules,
+            open: conflicted,
+            conflicts: BTreeMap::new(),
+            place: 0,
+            decided: StateMap::new(),
+            resolved: StateMap::new(),
+        }
     }
-    for candidates in conflicts.values_mut() {
+
+    /// The resolved entries, `None` when the budget ends before.
+    pub(super) fn advance<S: EventSource<Id = Id>>(
+        &mut self,
+        reading: &mut Reading<'_, S>,
+    ) -> Resolved<Option<StateMap<Id>>, S> {
+        while reading.spend() {
+            if let Some(id) = self.open.pop() {
+                self.add(id, reading)?;
+            } else if let Some(((place, key), candidates)) = self.conflicts.pop_first() {
+                if place != self.place {
+                    self.place = place;
+                    self.resolved.append(&mut self.decided);
+                }
+                if let Some(id) = self.decide(candidates, reading)? {
+                    self.decided.insert(key, id);
+                }
+            } else {
+                self.resolved.append(&mut self.decided);
+                return Ok(Some(mem::take(&mut self.resolved)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn add<S: EventSource<Id = Id>>(
+        &mut self,
+        id: Id,
+        reading: &mut Reading<'_, S>,
+    ) -> Resolved<(), S> {
+        let event = reading.get(id)?.event;
+        let pdu = event.pdu();
+        if let Some(state_key) = pdu.state_key() {
+            let place = FIRST_TYPES
+                .iter()
+                .position(|event_type| *event_type == pdu.event_type())
+                .unwrap_or(FIRST_TYPES.len());
+            let key = (place, (pdu.event_type().into(), state_key.into()));
+            self.conflicts.entry(key).or_default().push((event, id));
+        }
+        Ok(())
+    }
+
+    fn decide<S: EventSource<Id = Id>>(
+        &self,
+        mut candidates: Candidates<Id>,
+        reading: &mut Reading<'_, S>,
+    ) -> Resolved<Option<Id>, S> {
         candidates.sort_by_cached_key(|(event, _)| {
             let hash: [u8; 20] = Sha1::digest(event.pdu().event_id().as_bytes()).into();
             (event.pdu().depth(), Reverse(hash))
         });
-    }
-    let mut resolution = Resolution {
-        rules,
-        conflict,
-        loaded,
-        resolved: StateMap::new(),
-    };
-    for event_type in ["m.room.power_levels", "m.room.join_rules", "m.room.member"] {
-        let mut decided = Vec::new();
-        for (key, candidates) in conflicts.iter().filter(|(key, _)| *key.0 == *event_type) {
-            decided.push((key.clone(), resolution.last_of_chain(candidates)?));
+        match self.place < FIRST_TYPES.len() {
+            true => self.last_of_chain(&candidates, reading),
+            false => self.deepest_allowed(&candidates, reading),
         }
-        resolution.take_over(decided);
-    }
-    let mut decided = Vec::new();
-    for (key, candidates) in &conflicts {
-        if !resolution.resolved.contains_key(key) {
-            decided.push((key.clone(), resolution.deepest_allowed(candidates)?));
-        }
-    }
-    resolution.take_over(decided);
-    Ok(resolution.resolved)
-}
-
-struct Resolution<'a, S: EventSource> {
-    rules: &'a RoomRules,
-    conflict: &'a Conflict<'a, S::Id>,
-    loaded: Loaded<'a, S>,
-    resolved: StateMap<S::Id>,
-}
-
-impl<S: EventSource> Resolution<'_, S> {
-    fn take_over(&mut self, decided: Vec<(StateKey, Option<S::Id>)>) {
-        self.resolved
-            .extend(decided.into_iter().filter_map(|(key, id)| Some((key, id?))));
     }
 
     /// Events that affect authorisation: from the first on, as long as each is allowed by those before.
-    fn last_of_chain(&mut self, candidates: &Candidates<S::Id>) -> Resolved<Option<S::Id>, S> {
-        let mut last: Option<&(Arc<AuthEvent>, S::Id)> = None;
+    fn last_of_chain<S: EventSource<Id = Id>>(
+        &self,
+        candidates: &Candidates<Id>,
+        reading: &mut Reading<'_, S>,
+    ) -> Resolved<Option<Id>, S> {
+        let mut last: Option<&(Arc<AuthEvent>, Id)> = None;
         for candidate in candidates {
-            if last.is_some() && !self.is_allowed(&candidate.0, last.map(|(event, _)| event))? {
+            let current = last.map(|(event, _)| event);
+            if current.is_some() && !self.is_allowed(&candidate.0, current, reading)? {
                 break;
             }
             last = Some(candidate);
@@ -90,9 +123,13 @@ impl<S: EventSource> Resolution<'_, S> {
     }
 
     /// All other events: the deepest that is allowed; if none is, the first.
-    fn deepest_allowed(&mut self, candidates: &Candidates<S::Id>) -> Resolved<Option<S::Id>, S> {
+    fn deepest_allowed<S: EventSource<Id = Id>>(
+        &self,
+        candidates: &Candidates<Id>,
+        reading: &mut Reading<'_, S>,
+    ) -> Resolved<Option<Id>, S> {
         for (event, id) in candidates.iter().rev() {
-            if self.is_allowed(event, None)? {
+            if self.is_allowed(event, None, reading)? {
                 return Ok(Some(*id));
             }
         }
@@ -100,23 +137,23 @@ impl<S: EventSource> Resolution<'_, S> {
     }
 
     /// Whether the event is allowed in the state resolved so far, with `current` in it.
-    fn is_allowed(
-        &mut self,
+    fn is_allowed<S: EventSource<Id = Id>>(
+        &self,
         event: &AuthEvent,
         current: Option<&Arc<AuthEvent>>,
+        reading: &mut Reading<'_, S>,
     ) -> Resolved<bool, S> {
         let mut state: Vec<Arc<AuthEvent>> = current.cloned().into_iter().collect();
-        for (event_type, state_key) in auth::auth_types_of(self.rules, event.pdu()) {
-            let decided = self
-                .resolved
-                .get(&(event_type.into(), state_key.as_ref().into()))
-                .copied();
-            if let Some(id) =
-                decided.or_else(|| (self.conflict.unconflicted)(event_type, &state_key))
-            {
-                state.push(self.loaded.get(id)?.event);
+        for (event_type, state_key) in auth::auth_types_of(&self.rules, event.pdu()) {
+            let key = (event_type.into(), state_key.as_ref().into());
+            let id = match self.resolved.get(&key) {
+                Some(id) => Some(*id),
+                None => reading.unconflicted(event_type, &state_key)?,
+            };
+            if let Some(id) = id {
+                state.push(reading.get(id)?.event);
             }
         }
-        Ok(auth::check(self.rules, event.pdu(), &AuthState(state)).is_ok())
+        Ok(auth::check(&self.rules, event.pdu(), &AuthState(state)).is_ok())
     }
 }

@@ -40,6 +40,7 @@ pub struct Graph {
     pub room_id: String,
     pub events: Vec<Arc<AuthEvent>>,
     pub auth: Vec<Arc<[usize]>>,
+    pub generations: Vec<u32>,
     pub by_id: HashMap<EventId, usize>,
     /// The state after each event.
     pub states: Vec<StateMap<usize>>,
@@ -67,6 +68,10 @@ impl EventSource for Graph {
         Ok(self.auth.get(id).cloned())
     }
 
+    fn generation(&self, id: usize) -> Result<Option<u32>, Infallible> {
+        Ok(self.generations.get(id).copied())
+    }
+
     fn create(&self) -> Result<Option<Arc<AuthEvent>>, Infallible> {
         Ok(self.events.first().cloned())
     }
@@ -80,6 +85,7 @@ impl Graph {
             room_id: "!room:a.org".into(),
             events: Vec::new(),
             auth: Vec::new(),
+            generations: Vec::new(),
             by_id: HashMap::new(),
             states: Vec::new(),
             key: super::key(),
@@ -210,7 +216,9 @@ impl Graph {
     /// Adds a state event on top of the state before it.
     pub fn add(&mut self, pdu: Pdu, mut state: StateMap<usize>) -> usize {
         let number = self.events.len();
-        let auth = pdu.auth_events().map(|id| self.by_id[id]).collect();
+        let auth: Arc<[usize]> = pdu.auth_events().map(|id| self.by_id[id]).collect();
+        let below = auth.iter().map(|number| self.generations[*number] + 1);
+        self.generations.push(below.max().unwrap_or(0));
         let key = (pdu.event_type().into(), pdu.state_key().unwrap().into());
         state.insert(key, number);
         self.by_id.insert(pdu.event_id().clone(), number);
