@@ -94,7 +94,10 @@ impl<Id: Copy + Eq + std::hash::Hash + Ord> MainlineOrder<Id> {
     }
 
     /// One step down, on the mainline or from the greatest holder.
-    fn descend<S: EventSource<Id = Id>>(&mut self, reading: &mut Reading<'_, S>) -> Resolved<(), S> {
+    fn descend<S: EventSource<Id = Id>>(
+        &mut self,
+        reading: &mut Reading<'_, S>,
+    ) -> Resolved<(), S> {
         let Some(&(generation, holder)) = self.holders.peek() else {
             return Ok(());
         };

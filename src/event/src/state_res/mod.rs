@@ -106,9 +106,7 @@ pub fn resolve_conflict<S: EventSource>(
     let (conflicted, auth_difference) = (conflict.conflicted, conflict.auth_difference);
     let mut resolution = Resolution::new(rules, conflicted.to_vec(), auth_difference.to_vec());
     loop {
-        if let Step::Done(resolved) =
-            resolution.step(source, conflict.unconflicted, usize::MAX)?
-        {
+        if let Step::Done(resolved) = resolution.step(source, conflict.unconflicted, usize::MAX)? {
             return Ok(resolved);
         }
     }

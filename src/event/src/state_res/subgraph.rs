@@ -79,8 +79,7 @@ impl<Id: Copy + Eq + std::hash::Hash + Ord> Subgraph<Id> {
                 }
             } else if let Some(id) = self.up.pop() {
                 if self.subgraph.insert(id) {
-                    self.up
-                        .extend(self.named_by.get(&id).into_iter().flatten());
+                    self.up.extend(self.named_by.get(&id).into_iter().flatten());
                 }
             } else {
                 return Ok(Some(mem::take(&mut self.subgraph)));

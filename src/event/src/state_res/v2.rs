@@ -43,10 +43,9 @@ impl<Id: Copy + Eq + Hash + Ord> V2<Id> {
         V2 {
             phase: match is_v2_1 {
                 true => Phase::Subgraph(Subgraph::new(conflicted)),
-                false => Phase::PowerEvents(
-                    full_conflicted_set.iter().copied().collect(),
-                    Vec::new(),
-                ),
+                false => {
+                    Phase::PowerEvents(full_conflicted_set.iter().copied().collect(), Vec::new())
+                }
             },
             full_conflicted_set,
             partial: PartialState {
