@@ -1,4 +1,5 @@
-//! Parsed state events in memory. Events never change, so nothing here is ever invalid.
+//! Parsed state events and resolved states in memory. What is here follows from what was committed and never
+//! changes, so nothing is ever invalid.
 
 use std::sync::Arc;
 
@@ -7,22 +8,49 @@ use names::RoomSn;
 use quick_cache::sync::Cache as Lru;
 use store::Read;
 
-use crate::{Error, EventNo, Flags, Result, event_log};
+use crate::resolve::Difference;
+use crate::{Error, EventNo, Flags, Point, Result, event_log};
 
 /// State events as the authorisation rules use them, by place.
 pub struct Cache {
     auth_events: Lru<(RoomSn, EventNo), Arc<AuthEvent>>,
+    resolutions: Lru<(RoomSn, Question), Arc<Difference>>,
 }
+
+/// A state, and the states that are to be resolved: how does the first differ from the result?
+pub(crate) type Question = (Point, Vec<Point>);
+
+/// A difference with more entries is not worth its memory.
+const MOST_REMEMBERED: usize = 1_000;
 
 impl Default for Cache {
     fn default() -> Self {
         Self {
             auth_events: Lru::new(50_000),
+            resolutions: Lru::new(1_000),
         }
     }
 }
 
 impl Cache {
+    pub(crate) fn resolution(&self, room: RoomSn, question: &Question) -> Option<Arc<Difference>> {
+        // The key type owns its parts; states are few.
+        self.resolutions.get(&(room, question.clone()))
+    }
+
+    /// Both the states and all events in them must be committed.
+    pub(crate) fn remember_resolution(
+        &self,
+        room: RoomSn,
+        question: Question,
+        answer: &Arc<Difference>,
+    ) {
+        if answer.len() <= MOST_REMEMBERED {
+            self.resolutions
+                .insert((room, question), Arc::clone(answer));
+        }
+    }
+
     /// The parsed event at a place.
     ///
     /// # Errors

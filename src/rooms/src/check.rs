@@ -1,19 +1,21 @@
 //! The invariants between this crate's tables, for `meyrin db check`: every derived row is what its
 //! source says, and nothing is missing.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 
 use event::auth::Membership;
-use event::json;
+use event::{Pdu, RoomRules, identifier, json};
 use names::{RoomSn, UserSn};
 use store::{Direction, Read};
 
-use crate::append::string_member;
 use crate::schema::{
-    ALIASES, EVENT_IDS, HEADS, MARKS, MEMBERS, RECEIPT_LOG, RECEIPTS, RELATIONS, ROOM_ALIASES,
-    STATE, STATE_HISTORY, STATE_LOG, THREADS, TIMESTAMPS, USER_ROOMS,
+    ALIASES, CITATIONS, HEADS, LINES, MARKS, MEMBERS, MISSING, RECEIPT_LOG, RECEIPTS, RELATIONS,
+    ROOM_ALIASES, STATE, STATE_HISTORY, STATE_LOG, THREADS, TIMESTAMPS, USER_ROOMS,
 };
-use crate::{EventNo, Flags, Result, RoomHead, StoredEvent, event_log, relations};
+use crate::{
+    EventNo, Flags, Point, Result, RoomHead, StoredEvent, auth_index, event_log, relations, state,
+};
 
 /// Checks one room; `report` hears of everything that is not as it must be.
 pub fn room(
@@ -26,7 +28,17 @@ pub fn room(
         return Ok(());
     };
     let mut say = |what: String| report(format!("room {room_id}: {what}"));
-    let mut walk = Walk::new(from, room, &head);
+    let Some(rules) = head.rules() else {
+        say(format!("its version {} is not known", head.version));
+        return Ok(());
+    };
+    for row in event_log::outliers(from, room) {
+        let (no, event) = row?;
+        if event.flags.has(Flags::STATE) && !event.flags.has(Flags::REJECTED) {
+            auth_node(from, room, rules, no, &event, &mut say)?;
+        }
+    }
+    let mut walk = Walk::new(from, room, &head, rules);
     for row in event_log::forwards(from, room, EventNo::MIN) {
         let (no, event) = row?;
         walk.event(no, &event, &mut say)?;
@@ -40,21 +52,24 @@ struct Walk<'a, R: Read> {
     from: &'a R,
     room: RoomSn,
     head: &'a RoomHead,
+    rules: &'static RoomRules,
     last: Option<(EventNo, StoredEvent)>,
-    state: BTreeMap<(String, String), EventNo>,
+    /// Of each event: what is known of it, its id, and those of its predecessors that are here.
+    graph: BTreeMap<EventNo, (Flags, String, Vec<EventNo>)>,
     related: u64,
     threads: BTreeMap<String, (EventNo, u64)>,
     timestamps: u64,
 }
 
 impl<'a, R: Read> Walk<'a, R> {
-    fn new(from: &'a R, room: RoomSn, head: &'a RoomHead) -> Self {
+    fn new(from: &'a R, room: RoomSn, head: &'a RoomHead, rules: &'static RoomRules) -> Self {
         Self {
             from,
             room,
             head,
+            rules,
             last: None,
-            state: BTreeMap::new(),
+            graph: BTreeMap::new(),
             related: 0,
             threads: BTreeMap::new(),
             timestamps: 0,
@@ -68,13 +83,14 @@ impl<'a, R: Read> Walk<'a, R> {
         say: &mut dyn FnMut(String),
     ) -> Result<()> {
         let id = &event.event_id;
-        if EVENT_IDS.get(self.from, &id.to_string())? != Some((self.room, no)) {
+        if event_log::find(self.from, id)? != Some((self.room, no)) {
             say(format!("event {id} is not found by its id"));
         }
         if no >= self.head.next {
             say(format!("event {id} lies after the room's head"));
         }
-        if let Some((_, last)) = &self.last
+        if let Some((before, last)) = &self.last
+            && *before >= EventNo::FIRST
             && last.position > event.position
         {
             say(format!(
@@ -87,14 +103,13 @@ impl<'a, R: Read> Walk<'a, R> {
             say(format!("event {id} is not found by its time"));
         }
         self.timestamps += 1;
-        if event.flags.has(Flags::STATE) {
-            let event_type = string_member(&event.json, "type")
-                .unwrap_or_default()
-                .into_owned();
-            let state_key = string_member(&event.json, "state_key")
-                .unwrap_or_default()
-                .into_owned();
-            self.state_event(no, event, event_type, state_key, say)?;
+        if event.flags.has(Flags::STATE) && !event.flags.has(Flags::REJECTED) {
+            self.state_event(no, event, say)?;
+        }
+        self.graph(no, event, say)?;
+        if !event.flags.is_visible() {
+            self.last = Some((no, event.clone()));
+            return Ok(());
         }
         let content = json::member(&event.json, "content").unwrap_or("{}");
         let redacted = event_log::marks(self.from, self.room, id)?
@@ -120,66 +135,36 @@ impl<'a, R: Read> Walk<'a, R> {
         Ok(())
     }
 
+    /// An accepted state event is in the log where it stands, and in the graph of auth events.
     fn state_event(
-        &mut self,
+        &self,
         no: EventNo,
         event: &StoredEvent,
-        event_type: String,
-        state_key: String,
         say: &mut dyn FnMut(String),
     ) -> Result<()> {
-        let id = &event.event_id;
-        let (room, branch) = (self.room, event.branch);
-        let history = (
-            room,
-            event_type.clone(),
-            state_key.clone(),
-            branch,
-            std::cmp::Reverse(no),
-        );
-        if STATE_HISTORY.get(self.from, &history)? != Some(no) {
-            say(format!("state event {id} is not in the state's history"));
+        let (id, number) = (&event.event_id, event.number(no));
+        if let Some(point) = event.state_after(no) {
+            let log = state::change_of(self.from, self.room, point)?;
+            if !log.iter().any(|change| change.after == Some(number)) {
+                say(format!(
+                    "the change of state by event {id} is not in the log"
+                ));
+            }
         }
-        let before = self
-            .state
-            .insert((event_type.clone(), state_key.clone()), no);
-        let log = STATE_LOG
-            .get(self.from, &(room, branch, no))?
-            .unwrap_or_default();
-        let noted = log.iter().any(|change| {
-            change.event_type == event_type
-                && change.state_key == state_key
-                && change.before == before
-                && change.after == no
-        });
-        if !noted {
-            say(format!(
-                "the change of state by event {id} is not in the log"
-            ));
-        }
-        Ok(())
+        auth_node(self.from, self.room, self.rules, number, event, say)
     }
 
     fn finish(self, say: &mut dyn FnMut(String)) -> Result<()> {
-        let Some((last, event)) = &self.last else {
+        let Some((last, _)) = &self.last else {
             say("it has no events".to_owned());
             return Ok(());
         };
         if self.head.next != last.next() {
             say("the head does not follow the last event".to_owned());
         }
-        if self.head.extremities != [(*last, event.event_id.to_string())] {
-            say("the last event is not the room's extremity".to_owned());
-        }
-        let mut current = BTreeMap::new();
-        for row in STATE.scan(self.from, &(self.room,), Direction::Forward) {
-            let ((_, event_type, state_key), no) = row?;
-            current.insert((event_type, state_key), no);
-        }
-        if current != self.state {
-            say("the current state is not what the events make of it".to_owned());
-        }
-        self.members(say)?;
+        self.extremities(say);
+        let current = self.lines(say)?;
+        self.members(&current, say)?;
         let related = RELATIONS
             .scan(self.from, &(self.room,), Direction::Forward)
             .count() as u64;
@@ -207,7 +192,143 @@ impl<'a, R: Read> Walk<'a, R> {
         Ok(())
     }
 
-    fn members(&self, say: &mut dyn FnMut(String)) -> Result<()> {
+    /// What an event follows is here, or noted as missing.
+    fn graph(
+        &mut self,
+        no: EventNo,
+        event: &StoredEvent,
+        say: &mut dyn FnMut(String),
+    ) -> Result<()> {
+        let id = &event.event_id;
+        let Ok(pdu) = Pdu::from_stored(self.rules, id.clone(), event.json.as_bytes()) else {
+            say(format!("event {id} does not parse"));
+            return Ok(());
+        };
+        let mut follows = Vec::new();
+        for prev in pdu.prev_events() {
+            let prev_no = event_log::find_in(self.from, self.room, prev)?;
+            let noted = MISSING.contains(self.from, &(self.room, prev.to_owned(), no))?;
+            if prev_no.is_some() == noted {
+                say(format!("what event {id} follows, {prev}, is noted wrongly"));
+            }
+            follows.extend(prev_no);
+        }
+        self.graph
+            .insert(no, (event.flags, id.to_string(), follows));
+        Ok(())
+    }
+
+    /// The extremities are the visible events that no visible event follows, hidden ones in between or not.
+    fn extremities(&self, say: &mut dyn FnMut(String)) {
+        let mut covered = BTreeSet::new();
+        for (_, _, follows) in self
+            .graph
+            .values()
+            .filter(|(flags, _, _)| flags.is_visible())
+        {
+            let mut open = follows.clone();
+            while let Some(no) = open.pop() {
+                if !covered.insert(no) {
+                    continue;
+                }
+                if let Some((flags, _, follows)) = self.graph.get(&no)
+                    && !flags.is_visible()
+                {
+                    open.extend(follows);
+                }
+            }
+        }
+        let free = |(no, _): &(&EventNo, &(Flags, String, Vec<EventNo>))| !covered.contains(*no);
+        let visible = self
+            .graph
+            .iter()
+            .filter(|(_, (flags, _, _))| flags.is_visible());
+        let mut wanted: Vec<(EventNo, String)> = visible
+            .filter(free)
+            .map(|(no, (_, id, _))| (*no, id.clone()))
+            .collect();
+        let mut extremities = self.head.extremities.clone();
+        wanted.sort();
+        extremities.sort();
+        if wanted != extremities {
+            say(format!(
+                "its extremities are {extremities:?}, not {wanted:?}"
+            ));
+        }
+    }
+
+    /// The history by entry says the same as the log by time, on every line; the current state is what the main
+    /// line ends in. Gives the current state.
+    fn lines(&self, say: &mut dyn FnMut(String)) -> Result<BTreeMap<(String, String), EventNo>> {
+        let (from, room) = (self.from, self.room);
+        let mut current = BTreeMap::new();
+        let mut logged = 0u64;
+        for row in STATE_LOG.scan(from, &(room,), Direction::Forward) {
+            let ((_, line, place), changes) = row?;
+            if line > self.head.side_lines || (line > 0 && !LINES.contains(from, &(room, line))?) {
+                say(format!("line {line} of its state history was never begun"));
+                continue;
+            }
+            let point = Point {
+                line,
+                place: place.previous(),
+            };
+            for change in changes {
+                logged += 1;
+                let (of, key) = (change.event_type, change.state_key);
+                let row = (room, of.clone(), key.clone(), line, Reverse(place));
+                let after = change.after.unwrap_or(EventNo::MIN);
+                if STATE_HISTORY.get(from, &row)? != Some(after) {
+                    say(format!(
+                        "the history of {of} {key:?} does not have the change at {}",
+                        place.0
+                    ));
+                }
+                let before = match line {
+                    0 => current.get(&(of.clone(), key.clone())).copied(),
+                    _ => state::at(from, room, &of, &key, point)?,
+                };
+                if before != change.before {
+                    say(format!(
+                        "the change of {of} {key:?} at {} is from what was not there",
+                        place.0
+                    ));
+                }
+                match change.after {
+                    _ if line > 0 => {}
+                    Some(after) => {
+                        current.insert((of, key), after);
+                    }
+                    None => {
+                        current.remove(&(of, key));
+                    }
+                }
+            }
+        }
+        let kept = STATE_HISTORY
+            .scan(from, &(room,), Direction::Forward)
+            .count() as u64;
+        if kept != logged {
+            say(format!(
+                "{kept} changes of state are kept by entry, {logged} by time"
+            ));
+        }
+        let mut state = BTreeMap::new();
+        for row in STATE.scan(from, &(room,), Direction::Forward) {
+            let ((_, event_type, state_key), no) = row?;
+            state.insert((event_type, state_key), no);
+        }
+        if current != state {
+            say("the current state is not what its history ends in".to_owned());
+        }
+        Ok(state)
+    }
+
+    fn members(
+        &self,
+        state: &BTreeMap<(String, String), EventNo>,
+        say: &mut dyn FnMut(String),
+    ) -> Result<()> {
         let (mut joined, mut invited, mut members) = (0, 0, 0usize);
         for row in MEMBERS.scan(self.from, &(self.room,), Direction::Forward) {
             let ((_, user), member) = row?;
@@ -216,7 +337,7 @@ impl<'a, R: Read> Walk<'a, R> {
             invited += u64::from(member.membership() == Membership::Invite);
             let id = names::user_id(self.from, user)?;
             let entry = ("m.room.member".to_owned(), id.clone());
-            if self.state.get(&entry) != Some(&member.event) {
+            if state.get(&entry) != Some(&member.event) {
                 say(format!("member {id} is not as the state says"));
             }
             if user.is_local() {
@@ -232,10 +353,9 @@ impl<'a, R: Read> Walk<'a, R> {
         if (joined, invited) != (self.head.joined, self.head.invited) {
             say("the head counts the members wrongly".to_owned());
         }
-        let in_state = self
-            .state
+        let in_state = state
             .keys()
-            .filter(|(of, _)| of == "m.room.member")
+            .filter(|(of, key)| of == "m.room.member" && identifier::is_user_id(key))
             .count();
         if in_state != members {
             say(format!(
@@ -244,6 +364,53 @@ impl<'a, R: Read> Walk<'a, R> {
         }
         Ok(())
     }
+}
+
+/// The graph of auth events has what the event says, both ways.
+fn auth_node(
+    from: &impl Read,
+    room: RoomSn,
+    rules: &RoomRules,
+    number: EventNo,
+    event: &StoredEvent,
+    say: &mut dyn FnMut(String),
+) -> Result<()> {
+    let id = &event.event_id;
+    let Ok(pdu) = Pdu::from_stored(rules, id.clone(), event.json.as_bytes()) else {
+        say(format!("event {id} does not parse"));
+        return Ok(());
+    };
+    let mut auth_events = Vec::new();
+    let mut generation = 0;
+    for auth_event in pdu.auth_events() {
+        let Some((_, no)) = event_log::number(from, auth_event)? else {
+            say(format!("event {id} names {auth_event}, which is not here"));
+            continue;
+        };
+        if let Some(node) = auth_index::node(from, room, no)? {
+            generation = generation.max(node.generation + 1);
+        }
+        if !CITATIONS.contains(from, &(room, no, Reverse(number)))? {
+            say(format!(
+                "event {auth_event} does not know that {id} names it"
+            ));
+        }
+        auth_events.push(no);
+    }
+    match auth_index::node(from, room, number)? {
+        Some(node) if node.generation == generation => {
+            let mut named = node.auth_events;
+            named.sort_unstable();
+            auth_events.sort_unstable();
+            if named != auth_events {
+                say(format!("the auth events of {id} are not those it names"));
+            }
+        }
+        _ => say(format!(
+            "event {id} is not where it belongs among the auth events"
+        )),
+    }
+    Ok(())
 }
 
 fn receipts(from: &impl Read, room: RoomSn, say: &mut dyn FnMut(String)) -> Result<()> {

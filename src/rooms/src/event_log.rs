@@ -2,9 +2,9 @@
 
 use event::EventId;
 use names::RoomSn;
-use store::{Position, Read};
+use store::{Direction, Position, Read, Txn};
 
-use crate::schema::{EVENT_IDS, EVENTS, HEADS, MARKS, TIMESTAMPS};
+use crate::schema::{EVENT_IDS, EVENTS, HEADS, MARKS, PLACES, TIMESTAMPS};
 use crate::types::Marks;
 use crate::{EventNo, Result, RoomHead, StoredEvent};
 
@@ -33,16 +33,38 @@ pub fn get_many(
         .collect())
 }
 
-/// The place of an event id, in whichever room.
+/// The place of an event id, in whichever room; nothing for outliers.
 pub fn find(from: &impl Read, event_id: &str) -> Result<Option<(RoomSn, EventNo)>> {
-    Ok(EVENT_IDS.get(from, &event_id.to_owned())?)
+    match EVENT_IDS.get(from, &event_id.to_owned())? {
+        Some((room, no)) => Ok(place_of(from, room, no)?.map(|no| (room, no))),
+        None => Ok(None),
+    }
 }
 
-/// The place of an event id in `room`.
+/// The place of an event id in `room`; nothing for outliers.
 pub fn find_in(from: &impl Read, room: RoomSn, event_id: &str) -> Result<Option<EventNo>> {
     Ok(find(from, event_id)?
         .filter(|(of, _)| *of == room)
         .map(|(_, no)| no))
+}
+
+/// The number of an event id, by which states and auth chains know it: its place, or its number as an
+/// outlier.
+pub(crate) fn number(from: &impl Read, event_id: &str) -> Result<Option<(RoomSn, EventNo)>> {
+    Ok(EVENT_IDS.get(from, &event_id.to_owned())?)
+}
+
+/// The place in the room's history of an event by its number, if it has one.
+pub(crate) fn place_of(from: &impl Read, room: RoomSn, no: EventNo) -> Result<Option<EventNo>> {
+    match no >= EventNo::HISTORY {
+        true => Ok(Some(no)),
+        false => Ok(PLACES.get(from, &(room, no))?),
+    }
+}
+
+/// An outlier gets a place in the room's history.
+pub(crate) fn set_place(txn: &mut Txn, room: RoomSn, outlier: EventNo, place: EventNo) {
+    PLACES.put(txn, &(room, outlier), &place);
 }
 
 /// The places of many event ids in `room`, in their order.
@@ -52,29 +74,56 @@ pub fn find_many(
     event_ids: &[EventId],
 ) -> Result<Vec<Option<EventNo>>> {
     let keys: Vec<_> = event_ids.iter().map(|id| id.as_str().to_owned()).collect();
-    let found = EVENT_IDS.multi_get(from, &keys)?;
-    Ok(found
-        .into_iter()
-        .map(|place| place.filter(|(of, _)| *of == room).map(|(_, no)| no))
-        .collect())
+    let mut found = Vec::with_capacity(keys.len());
+    for number in EVENT_IDS.multi_get(from, &keys)? {
+        found.push(match number {
+            Some((of, no)) if of == room => place_of(from, room, no)?,
+            _ => None,
+        });
+    }
+    Ok(found)
 }
 
-/// Events before `end`, newest first.
+/// Events of the room's history before `end`, newest first.
 pub fn backwards<'a>(
     from: &'a impl Read,
     room: RoomSn,
     end: EventNo,
 ) -> impl Iterator<Item = Result<(EventNo, StoredEvent)>> + 'a {
-    EVENTS.scan_before(from, &(room,), &(room, end)).map(place)
+    let start = (room, EventNo::HISTORY);
+    EVENTS
+        .range(from, &start, &(room, end), Direction::Backward)
+        .map(place)
 }
 
-/// Events from `start` on, oldest first.
+/// Events of the room's history from `start` on, oldest first.
 pub fn forwards<'a>(
     from: &'a impl Read,
     room: RoomSn,
     start: EventNo,
 ) -> impl Iterator<Item = Result<(EventNo, StoredEvent)>> + 'a {
+    let start = start.max(EventNo::HISTORY);
     EVENTS.scan_from(from, &(room,), &(room, start)).map(place)
+}
+
+/// Outliers, oldest first.
+pub fn outliers<'a>(
+    from: &'a impl Read,
+    room: RoomSn,
+) -> impl Iterator<Item = Result<(EventNo, StoredEvent)>> + 'a {
+    let (start, end) = ((room, EventNo::MIN), (room, EventNo::HISTORY));
+    EVENTS
+        .range(from, &start, &end, Direction::Forward)
+        .map(place)
+}
+
+/// The number of the next outlier.
+pub(crate) fn next_outlier(from: &impl Read, room: RoomSn) -> Result<EventNo> {
+    let (start, end) = ((room, EventNo::MIN), (room, EventNo::HISTORY));
+    let last = EVENTS.range(from, &start, &end, Direction::Backward).next();
+    Ok(last
+        .transpose()?
+        .map_or(EventNo(1), |((_, no), _)| no.next()))
 }
 
 fn place(row: store::Result<((RoomSn, EventNo), StoredEvent)>) -> Result<(EventNo, StoredEvent)> {
@@ -100,9 +149,14 @@ pub fn after_position(from: &impl Read, room: RoomSn, position: Position) -> Res
             low + (high - low) / 2
         };
         step *= 2;
-        match get(from, room, EventNo(middle))? {
-            Some(event) if event.position > position => high = middle,
-            _ => low = middle + 1,
+        // Some places have no event: the next one tells.
+        let found = match get(from, room, EventNo(middle))? {
+            Some(event) => Some((EventNo(middle), event)),
+            None => forwards(from, room, EventNo(middle)).next().transpose()?,
+        };
+        match found {
+            Some((no, event)) if event.position <= position => low = no.0 + 1,
+            _ => high = middle,
         }
     }
     Ok(EventNo(low))

@@ -121,13 +121,14 @@ mod tests {
     use store::Position;
 
     use super::*;
-    use crate::Flags;
+    use crate::{Flags, StateAfter};
 
     fn event(no: u64) -> (EventNo, StoredEvent) {
         let event = StoredEvent {
             position: Position(no),
             flags: Flags::default(),
-            branch: 0,
+            state: StateAfter::Line(0),
+            outlier: None,
             sender: UserSn(1),
             event_id: EventId::from(format!("${no}").as_str()),
             thread_root: None,

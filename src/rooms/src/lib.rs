@@ -16,19 +16,25 @@
 pub mod about;
 pub mod aliases;
 pub mod append;
+mod auth_index;
 mod cache;
 pub mod check;
 pub mod create;
 pub mod directory;
 mod error;
 pub mod event_log;
+pub mod graph;
 pub mod hierarchy;
 pub mod history;
+pub mod ingest;
+mod lines;
 pub mod members;
 pub mod membership;
 pub mod receipts;
+mod redactions;
 pub mod relations;
 pub mod render;
+mod resolve;
 mod schema;
 pub mod search;
 pub mod send;
@@ -37,15 +43,17 @@ pub mod summary;
 mod types;
 pub mod upgrade;
 pub mod visibility;
+mod writer;
 
-pub use append::{Context, Effects, NewEvent, RoomWriter};
+pub use append::NewEvent;
 pub use cache::Cache;
 pub use error::Error;
 pub use schema::TABLES;
 pub use types::{
-    EventNo, Flags, Marks, Member, Relation, RoomHead, Sender, StateDelta, StoredEvent,
-    ThreadSummary, UserRoom,
+    EventNo, Flags, Marks, Member, Point, Relation, RoomHead, Sender, StateAfter, StateDelta,
+    StoredEvent, ThreadSummary, UserRoom,
 };
+pub use writer::{Context, Effects, RoomWriter};
 
 /// What every fallible call of this crate returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -245,12 +245,13 @@ impl<'a, R: Read> Renderer<'a, R> {
         no: EventNo,
         event: &StoredEvent,
     ) -> Result<()> {
-        let changes = state::change_of(self.from, self.room, event.branch, no)?;
-        let Some(before) = changes
-            .iter()
-            .find(|c| c.after == no)
-            .and_then(|c| c.before)
-        else {
+        let Some(point) = event.state_after(no) else {
+            return Ok(());
+        };
+        let number = Some(event.number(no));
+        let changes = state::change_of(self.from, self.room, point)?;
+        let own = changes.iter().find(|change| change.after == number);
+        let Some(before) = own.and_then(|change| change.before) else {
             return Ok(());
         };
         let Some(replaced) = event_log::get(self.from, self.room, before)? else {

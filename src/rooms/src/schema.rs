@@ -10,24 +10,37 @@ use store::{At, Blob, Family, Position, Table, TableInfo};
 use crate::aliases::Alias;
 use crate::receipts::Receipt;
 use crate::types::{
-    EventNo, Marks, Member, Relation, RoomHead, StateDelta, StoredEvent, ThreadSummary, UserRoom,
+    AuthNode, EventNo, Line, Marks, Member, Relation, RoomHead, StateDelta, StoredEvent,
+    ThreadSummary, UserRoom,
 };
 
 /// Events by place.
 pub(crate) const EVENTS: Table<(RoomSn, EventNo), StoredEvent> =
     Table::source(Family::Events, 1, "events");
-/// Event ids to places.
+/// Event ids to numbers: places, or what stands for them with outliers.
 pub(crate) const EVENT_IDS: Table<String, (RoomSn, EventNo)> =
     Table::derived(Family::EventIds, 1, "event_ids", "rooms::check");
+/// Outliers that got a place in the room's history later.
+pub(crate) const PLACES: Table<(RoomSn, EventNo), EventNo> =
+    Table::derived(Family::EventIds, 2, "places", "rooms::check");
 /// The current state.
 pub(crate) const STATE: Table<(RoomSn, String, String), EventNo> =
     Table::derived(Family::State, 1, "state", "rooms::check");
-/// The state's history by entry, newest first: which event set it.
+/// The state's history by entry, line and place, newest first: which event sets it; [`EventNo::MIN`] where
+/// resolution took the entry away.
 pub(crate) const STATE_HISTORY: Table<(RoomSn, String, String, u32, Reverse<EventNo>), EventNo> =
     Table::source(Family::State, 2, "state_history");
 /// The state's history by time: what each event changed.
 pub(crate) const STATE_LOG: Table<(RoomSn, u32, EventNo), Vec<StateDelta>> =
     Table::derived(Family::State, 3, "state_log", "rooms::check");
+/// Where the side lines of the state's history begin.
+pub(crate) const LINES: Table<(RoomSn, u32), Line> = Table::source(Family::State, 4, "lines");
+/// The graph of `auth_events` among accepted state events.
+pub(crate) const AUTH: Table<(RoomSn, EventNo), AuthNode> =
+    Table::derived(Family::State, 5, "auth", "rooms::auth_index");
+/// The same graph backwards: who names an event, newest first.
+pub(crate) const CITATIONS: Table<(RoomSn, EventNo, Reverse<EventNo>), ()> =
+    Table::derived(Family::State, 6, "citations", "rooms::auth_index");
 /// Where each room has got to.
 pub(crate) const HEADS: Table<RoomSn, RoomHead> = Table::source(Family::Rooms, 1, "heads");
 /// Members by room, the local ones first.
@@ -53,6 +66,13 @@ pub(crate) const THREAD_SENDERS: Table<(RoomSn, String, UserSn), ()> =
     Table::derived(Family::Rooms, 8, "thread_senders", "rooms::check");
 /// What later events did to an event, by its id; only for events to which something was done.
 pub(crate) const MARKS: Table<(RoomSn, String), Marks> = Table::source(Family::Rooms, 9, "marks");
+/// Events that others name in `prev_events` and that are not here, by who names them: the edge of what is
+/// known of the room's history.
+pub(crate) const MISSING: Table<(RoomSn, String, EventNo), ()> =
+    Table::derived(Family::Rooms, 17, "missing", "rooms::check");
+/// Redactions whose event is not here yet, by its id.
+pub(crate) const EARLY_REDACTIONS: Table<(RoomSn, String, EventNo), ()> =
+    Table::source(Family::Rooms, 18, "early_redactions");
 /// Events by `origin_server_ts`.
 pub(crate) const TIMESTAMPS: Table<(RoomSn, u64, EventNo), ()> =
     Table::derived(Family::Rooms, 10, "timestamps", "rooms::check");
@@ -91,9 +111,13 @@ pub(crate) const TRANSACTION_AGES: Table<(u64, Position), (UserSn, String, Strin
 pub const TABLES: &[TableInfo] = &[
     EVENTS.info(),
     EVENT_IDS.info(),
+    PLACES.info(),
     STATE.info(),
     STATE_HISTORY.info(),
     STATE_LOG.info(),
+    LINES.info(),
+    AUTH.info(),
+    CITATIONS.info(),
     HEADS.info(),
     MEMBERS.info(),
     USER_ROOMS.info(),
@@ -103,6 +127,8 @@ pub const TABLES: &[TableInfo] = &[
     THREAD_ORDER.info(),
     THREAD_SENDERS.info(),
     MARKS.info(),
+    MISSING.info(),
+    EARLY_REDACTIONS.info(),
     TIMESTAMPS.info(),
     ALIASES.info(),
     ROOM_ALIASES.info(),

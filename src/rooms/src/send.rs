@@ -5,10 +5,10 @@ use event::{EventId, json};
 use names::{RoomSn, UserSn};
 use store::{At, Direction, Position, Read, Txn};
 
-use crate::append::{NewEvent, RoomWriter, string_member};
+use crate::append::{NewEvent, string_member};
 use crate::membership::must_be_joined;
 use crate::schema::{EVENT_TRANSACTIONS, TRANSACTION_AGES, TRANSACTIONS};
-use crate::{Error, EventNo, Result, event_log, relations};
+use crate::{Error, EventNo, Result, RoomWriter, event_log, relations};
 
 /// How long a transaction id is remembered at least, in milliseconds.
 pub const TRANSACTION_LIFETIME_MS: u64 = 24 * 3600 * 1000;

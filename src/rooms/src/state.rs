@@ -1,10 +1,12 @@
 //! A room's state: now, and after any event.
 //!
 //! Every entry has a history of its own, `(entry, line, place)` to the event that set it, so one entry
-//! at any event is one seek, and a state change costs one row here and one in the log by time. Where
-//! the room's history forks, a side line begins; the state after an event on line `b` is the newest row
-//! at or before it on `b`, or else on the line that `b` began on. Lines other than the first appear
-//! with events that come in over federation.
+//! at any event is one seek, and a state change costs one row here and one in the log by time.
+//!
+//! Line 0 is the current state over time, as this server came to know it: what clients were told. An event
+//! that follows all of the room's extremities stands on it. Where an event changes another state than the
+//! current one, a side line begins at that state (see [`crate::lines`]); an entry of which a side line says
+//! nothing is as it was where the line began.
 
 use std::cmp::Reverse;
 
@@ -12,7 +14,7 @@ use names::RoomSn;
 use store::{Direction, Read};
 
 use crate::schema::{STATE, STATE_HISTORY, STATE_LOG};
-use crate::{EventNo, Result, StateDelta};
+use crate::{EventNo, Point, Result, StateDelta, lines};
 
 /// The event that sets an entry of the current state.
 pub fn current(
@@ -83,128 +85,137 @@ fn entries(rows: impl Iterator<Item = store::Result<StateRow>>) -> Result<Vec<En
     Ok(found)
 }
 
-/// The event that set an entry in the state right after the event at `no` on line `branch`.
+/// An event, or none where resolution took an entry away.
+fn set(no: EventNo) -> Option<EventNo> {
+    Some(no).filter(|no| *no != EventNo::MIN)
+}
+
+/// The event that sets an entry of the state at `point`. One seek for each line down to the one that says it.
 pub fn at(
     from: &impl Read,
     room: RoomSn,
     event_type: &str,
     state_key: &str,
-    branch: u32,
-    no: EventNo,
+    point: Point,
 ) -> Result<Option<EventNo>> {
-    let prefix = (room, event_type.to_owned(), state_key.to_owned(), branch);
-    let start = (
-        room,
-        prefix.1.clone(),
-        prefix.2.clone(),
-        branch,
-        Reverse(no),
-    );
-    match STATE_HISTORY.scan_from(from, &prefix, &start).next() {
-        Some(row) => Ok(Some(row?.1)),
-        None => Ok(None),
+    let mut point = point;
+    loop {
+        let (of, key) = (event_type.to_owned(), state_key.to_owned());
+        let start = (
+            room,
+            of.clone(),
+            key.clone(),
+            point.line,
+            Reverse(point.place),
+        );
+        let prefix = (room, of, key, point.line);
+        if let Some(row) = STATE_HISTORY.scan_from(from, &prefix, &start).next() {
+            return Ok(set(row?.1));
+        }
+        if point.line == 0 {
+            return Ok(None);
+        }
+        point = lines::get(from, room, point.line)?.base;
     }
 }
 
-/// The whole state right after the event at `no`, by type and state key. Walks over the history of
-/// every entry: O(state changes of the room).
-pub fn all_at(from: &impl Read, room: RoomSn, branch: u32, no: EventNo) -> Result<Vec<Entry>> {
+/// The whole state at `point`, by type and state key. One walk over the history of every entry: O(state
+/// changes of the room).
+pub fn all_at(from: &impl Read, room: RoomSn, point: Point) -> Result<Vec<Entry>> {
+    let path = lines::path(from, room, point)?;
     history(
         STATE_HISTORY.scan(from, &(room,), Direction::Forward),
-        branch,
-        no,
+        &path,
     )
 }
 
-/// The entries of one type right after the event at `no`.
+/// The entries of one type in the state at `point`.
 pub fn of_type_at(
     from: &impl Read,
     room: RoomSn,
     event_type: &str,
-    branch: u32,
-    no: EventNo,
+    point: Point,
 ) -> Result<Vec<Entry>> {
+    let path = lines::path(from, room, point)?;
     let rows = STATE_HISTORY.scan(from, &(room, event_type.to_owned()), Direction::Forward);
-    history(rows, branch, no)
+    history(rows, &path)
 }
 
-/// Every event that set an entry on line `branch`, oldest first.
+/// One entry of the current state over time, oldest first: from which place on which event set it.
 pub fn history_of(
     from: &impl Read,
     room: RoomSn,
     event_type: &str,
     state_key: &str,
-    branch: u32,
-) -> Result<Vec<EventNo>> {
+) -> Result<Vec<(EventNo, Option<EventNo>)>> {
     let entry = (room, event_type.to_owned(), state_key.to_owned());
     // Most entries were set once: two reads tell, where a scan costs several.
     if let Some(no) = STATE.get(from, &entry)?
-        && let [only] = change_of(from, room, branch, no)?.as_slice()
+        && let changes = change_of(from, room, Point::main(no))?
+        && let Some(only) = changes.iter().find(|change| change.after == Some(no))
         && only.before.is_none()
+        && changes.len() == 1
     {
-        return Ok(vec![no]);
+        return Ok(vec![(no, Some(no))]);
     }
-    let prefix = (room, entry.1, entry.2, branch);
+    let prefix = (room, entry.1, entry.2, 0);
     let mut found = Vec::new();
     for row in STATE_HISTORY.scan(from, &prefix, Direction::Backward) {
-        found.push(row?.1);
+        let ((_, _, _, _, Reverse(place)), no) = row?;
+        found.push((place, set(no)));
     }
     Ok(found)
 }
 
-/// What the event at `no` changed.
-pub fn change_of(
-    from: &impl Read,
-    room: RoomSn,
-    branch: u32,
-    no: EventNo,
-) -> Result<Vec<StateDelta>> {
+/// What changed at `point` on its line: by the event there, and by resolution.
+pub fn change_of(from: &impl Read, room: RoomSn, point: Point) -> Result<Vec<StateDelta>> {
     Ok(STATE_LOG
-        .get(from, &(room, branch, no))?
+        .get(from, &(room, point.line, point.place))?
         .unwrap_or_default())
 }
 
 type HistoryRow = ((RoomSn, String, String, u32, Reverse<EventNo>), EventNo);
 
+/// Of each entry the row on the first line of `path` that has one at or before its place there.
 fn history(
     rows: impl Iterator<Item = store::Result<HistoryRow>>,
-    branch: u32,
-    no: EventNo,
+    path: &[Point],
 ) -> Result<Vec<Entry>> {
     let mut found: Vec<Entry> = Vec::new();
+    // How far down the path the last entry was found.
+    let mut found_at = 0;
     for row in rows {
-        let ((_, event_type, state_key, on, Reverse(set)), event) = row?;
+        let ((_, event_type, state_key, line, Reverse(place)), event) = row?;
+        let on_path = |point: &Point| point.line == line && place <= point.place;
+        let Some(rank) = path.iter().position(on_path) else {
+            continue;
+        };
         let known = found
             .last()
             .is_some_and(|last| last.event_type == event_type && last.state_key == state_key);
-        if on == branch && set <= no && !known {
-            found.push(Entry {
-                event_type,
-                state_key,
-                event,
-            });
+        if known && rank >= found_at {
+            continue;
         }
+        if known {
+            found.pop();
+        }
+        found_at = rank;
+        found.push(Entry {
+            event_type,
+            state_key,
+            event,
+        });
     }
+    found.retain(|entry| entry.event != EventNo::MIN);
     Ok(found)
 }
 
-/// What the events from `start` up to but not including `end` changed, in order.
+/// What changed in the current state from `start` up to but not including `end`, in order.
 pub fn changes(
     from: &impl Read,
     room: RoomSn,
-    branch: u32,
     start: EventNo,
     end: EventNo,
 ) -> Result<Vec<StateDelta>> {
-    let rows = STATE_LOG.range(
-        from,
-        &(room, branch, start),
-        &(room, branch, end),
-        Direction::Forward,
-    );
-    let mut found = Vec::new();
-    for row in rows {
-        found.extend(row?.1);
-    }
-    Ok(found)
+    lines::changes(from, room, 0, start, end)
 }

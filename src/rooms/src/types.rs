@@ -17,6 +17,9 @@ pub struct EventNo(pub u64);
 impl EventNo {
     /// Before every event.
     pub const MIN: EventNo = EventNo(0);
+    /// The lowest place of the room's history. Below are outliers, which have no place in it: events that
+    /// are kept because others name them in `auth_events` or in a state.
+    pub const HISTORY: EventNo = EventNo(1 << 32);
     /// The first event of a room that began here. What is older and comes later goes below.
     pub const FIRST: EventNo = EventNo(1 << 40);
     /// After every event.
@@ -24,8 +27,45 @@ impl EventNo {
 
     /// The place right after this one.
     pub fn next(self) -> EventNo {
-        EventNo(self.0 + 1)
+        EventNo(self.0.saturating_add(1))
     }
+
+    /// The place right before this one.
+    pub fn previous(self) -> EventNo {
+        EventNo(self.0.saturating_sub(1))
+    }
+}
+
+/// A state of a room: what a line of its state history says right after a place.
+///
+/// Line 0, the main line, is the current state over time. Other lines begin where events come in that stand
+/// on another state; see [`crate::state`].
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Point {
+    /// The line.
+    pub line: u32,
+    /// The place.
+    pub place: EventNo,
+}
+
+impl Point {
+    /// The current state as it was right after `place`.
+    pub const fn main(place: EventNo) -> Point {
+        Point { line: 0, place }
+    }
+}
+
+/// Where the state right after an event is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StateAfter {
+    /// On this line, at the event's own place.
+    Line(u32),
+    /// Elsewhere: a message that came late has the state of what it follows.
+    Point(Point),
+    /// Not known: of an outlier.
+    Unknown,
 }
 
 impl Key for EventNo {
@@ -56,6 +96,8 @@ impl Flags {
     pub const REJECTED: Flags = Flags(2);
     /// Allowed by its own state, not by the room's of now: not shown to clients.
     pub const SOFT_FAILED: Flags = Flags(4);
+    /// Not part of the room's history: kept because other events name it.
+    pub const OUTLIER: Flags = Flags(8);
 
     /// Whether all of `other` is set.
     pub fn has(self, other: Flags) -> bool {
@@ -64,7 +106,12 @@ impl Flags {
 
     /// Whether clients may be shown the event at all.
     pub fn is_visible(self) -> bool {
-        self.0 & (Flags::REJECTED.0 | Flags::SOFT_FAILED.0) == 0
+        self.0 & (Flags::REJECTED.0 | Flags::SOFT_FAILED.0 | Flags::OUTLIER.0) == 0
+    }
+
+    /// These and those.
+    pub fn with(self, other: Flags) -> Flags {
+        Flags(self.0 | other.0)
     }
 }
 
@@ -75,8 +122,10 @@ pub struct StoredEvent {
     pub position: Position,
     /// What is known without reading the JSON.
     pub flags: Flags,
-    /// The line of the room's state history that it stands on.
-    pub branch: u32,
+    /// Where the state right after it is.
+    pub state: StateAfter,
+    /// If it was an outlier before it got its place: its number as one, by which states and auth chains know it.
+    pub outlier: Option<EventNo>,
     /// Who sent it.
     pub sender: UserSn,
     /// The event's id.
@@ -87,11 +136,54 @@ pub struct StoredEvent {
     pub json: Arc<str>,
 }
 
+/// The layout of events whose state is on a line at their own place: nearly all.
+const ON_LINE: u8 = 1;
+/// The layout of all others.
+const ELSEWHERE: u8 = 2;
+
+impl StoredEvent {
+    /// The state right after the event, which is at `no`; nothing for outliers.
+    pub fn state_after(&self, no: EventNo) -> Option<Point> {
+        match self.state {
+            StateAfter::Line(line) => Some(Point { line, place: no }),
+            StateAfter::Point(point) => Some(point),
+            StateAfter::Unknown => None,
+        }
+    }
+
+    /// The number by which states and auth chains know the event, which is at `no`.
+    pub fn number(&self, no: EventNo) -> EventNo {
+        self.outlier.unwrap_or(no)
+    }
+}
+
 impl Value for StoredEvent {
     fn encode(&self, out: &mut Encoder) {
         out.position(self.position);
-        out.raw(&[1, self.flags.0]);
-        out.raw(&self.branch.to_be_bytes());
+        match (self.state, self.outlier) {
+            (StateAfter::Line(line), None) => {
+                out.raw(&[ON_LINE, self.flags.0]);
+                out.raw(&line.to_be_bytes());
+            }
+            (state, outlier) => {
+                out.raw(&[ELSEWHERE, self.flags.0]);
+                // A place that is 0 stands for "none" or "its own".
+                let point = match state {
+                    StateAfter::Line(line) => Point {
+                        line,
+                        place: EventNo::MIN,
+                    },
+                    StateAfter::Point(point) => point,
+                    StateAfter::Unknown => Point {
+                        line: u32::MAX,
+                        place: EventNo::MIN,
+                    },
+                };
+                out.raw(&point.line.to_be_bytes());
+                out.raw(&point.place.0.to_be_bytes());
+                out.raw(&outlier.unwrap_or_default().0.to_be_bytes());
+            }
+        }
         out.raw(&self.sender.0.to_be_bytes());
         let thread_root = self.thread_root.as_ref().map_or("", EventId::as_str);
         for text in [self.event_id.as_str(), thread_root] {
@@ -106,10 +198,21 @@ impl Value for StoredEvent {
         let mut from = Decoder::new(bytes, table);
         let position = Position::decode(&mut from)?;
         let [version, flags] = from.array()?;
-        if version != 1 {
-            return Err(from.corrupt("unknown value version"));
-        }
-        let branch = <u32 as Key>::decode(&mut from)?;
+        let line = <u32 as Key>::decode(&mut from)?;
+        let (state, outlier) = match version {
+            ON_LINE => (StateAfter::Line(line), None),
+            ELSEWHERE => {
+                let place = <EventNo as Key>::decode(&mut from)?;
+                let outlier = <EventNo as Key>::decode(&mut from)?;
+                let state = match place {
+                    EventNo::MIN if line == u32::MAX => StateAfter::Unknown,
+                    EventNo::MIN => StateAfter::Line(line),
+                    place => StateAfter::Point(Point { line, place }),
+                };
+                (state, Some(outlier).filter(|no| *no != EventNo::MIN))
+            }
+            _ => return Err(from.corrupt("unknown value version")),
+        };
         let sender = <UserSn as Key>::decode(&mut from)?;
         let mut rest = from.rest();
         let mut ids = [""; 2];
@@ -128,7 +231,8 @@ impl Value for StoredEvent {
         Ok(StoredEvent {
             position,
             flags: Flags(flags),
-            branch,
+            state,
+            outlier,
             sender,
             event_id: event_id.into(),
             thread_root: (!thread_root.is_empty()).then(|| thread_root.into()),
@@ -150,8 +254,8 @@ pub struct RoomHead {
     pub next: EventNo,
     /// The greatest depth so far.
     pub depth: u64,
-    /// The line of state history that the current state is on.
-    pub branch: u32,
+    /// How many side lines the state history has.
+    pub side_lines: u32,
     /// How many are joined.
     pub joined: u64,
     /// How many are invited.
@@ -252,9 +356,47 @@ pub struct StateDelta {
     pub state_key: String,
     /// The event before, if the entry was set.
     pub before: Option<EventNo>,
-    /// The event after.
-    pub after: EventNo,
+    /// The event after; nothing if resolution took the entry away.
+    #[serde(with = "none_is_zero")]
+    pub after: Option<EventNo>,
 }
+
+/// Nearly every change of state sets something: that it does not is worth no byte in every row.
+mod none_is_zero {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::EventNo;
+
+    pub fn serialize<S: Serializer>(no: &Option<EventNo>, out: S) -> Result<S::Ok, S::Error> {
+        no.unwrap_or_default().serialize(out)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<EventNo>, D::Error> {
+        Ok(Some(EventNo::deserialize(from)?).filter(|no| *no != EventNo::MIN))
+    }
+}
+
+/// A side line of a room's state history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
+    /// Where it begins: what it says nothing of is as it is there.
+    pub base: Point,
+    /// How many lines there are between it and the main line, itself counted.
+    pub depth: u8,
+}
+
+impl Record for Line {}
+
+/// An accepted state event in the graph of `auth_events`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuthNode {
+    /// Greater than that of each of its auth events; 0 for the create event.
+    pub generation: u32,
+    /// The events that it names in `auth_events`.
+    pub auth_events: Vec<EventNo>,
+}
+
+impl Record for AuthNode {}
 
 /// An event that refers to another by `m.relates_to`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

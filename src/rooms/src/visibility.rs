@@ -9,7 +9,7 @@ use names::{RoomSn, UserSn};
 use store::Read;
 
 use crate::append::string_member;
-use crate::{EventNo, Flags, Result, StoredEvent, event_log, members, state};
+use crate::{EventNo, Result, StoredEvent, event_log, members, state};
 
 /// `history_visibility`, ordered from open to closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,10 +58,15 @@ impl Visibility {
     /// Reads what is needed to judge the room's events for a user; for nobody in particular without one.
     pub fn of(from: &impl Read, room: RoomSn, user: Option<(UserSn, &str)>) -> Result<Self> {
         let mut visibility = Vec::new();
-        for no in state::history_of(from, room, "m.room.history_visibility", "", 0)? {
-            if let Some(event) = event_log::get(from, room, no)? {
-                visibility.push((no, HistoryVisibility::of_event(&event)));
-            }
+        for (place, no) in state::history_of(from, room, "m.room.history_visibility", "")? {
+            let event = match no {
+                Some(no) => event_log::get(from, room, no)?,
+                None => None,
+            };
+            let is = event.map_or(HistoryVisibility::Shared, |event| {
+                HistoryVisibility::of_event(&event)
+            });
+            visibility.push((place, is));
         }
         let mut membership = Vec::new();
         if let Some((user, user_id)) = user {
@@ -183,16 +188,19 @@ fn memberships(
         return Ok(Vec::new());
     };
     let mut found = Vec::new();
-    for no in state::history_of(from, room, "m.room.member", user_id, 0)? {
-        if no == current.event {
-            found.push((no, current.membership()));
-        } else if let Some(event) = event_log::get(from, room, no)? {
-            let content = event::json::member(&event.json, "content").unwrap_or("{}");
-            found.push((
-                no,
-                Membership::of_content(content).unwrap_or(Membership::Other),
-            ));
-        }
+    for (place, no) in state::history_of(from, room, "m.room.member", user_id)? {
+        let is = match no {
+            None => Membership::Leave,
+            Some(no) if no == current.event => current.membership(),
+            Some(no) => match event_log::get(from, room, no)? {
+                Some(event) => {
+                    let content = event::json::member(&event.json, "content").unwrap_or("{}");
+                    Membership::of_content(content).unwrap_or(Membership::Other)
+                }
+                None => continue,
+            },
+        };
+        found.push((place, is));
     }
     Ok(found)
 }
@@ -208,7 +216,7 @@ pub fn may_peek(from: &impl Read, room: RoomSn, user: UserSn) -> Result<bool> {
 
 /// Whether clients may be shown the event at all.
 pub fn is_shown(event: &StoredEvent) -> bool {
-    event.flags.0 & (Flags::REJECTED.0 | Flags::SOFT_FAILED.0) == 0
+    event.flags.is_visible()
 }
 
 #[cfg(test)]

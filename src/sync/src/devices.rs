@@ -7,7 +7,7 @@ use event::auth::Membership;
 use event::json;
 use names::{RoomSn, UserSn};
 use rooms::visibility::Visibility;
-use rooms::{EventNo, UserRoom, event_log, members, state};
+use rooms::{EventNo, Point, UserRoom, event_log, members, state};
 use store::{At, Position, View};
 use users::keys::device_lists::{self, DeviceLists, SharedRooms};
 
@@ -103,7 +103,7 @@ fn was_joined(view: &View, room: RoomSn, user_id: &str, since: Position) -> room
             .0
             .saturating_sub(1),
     );
-    let Some(no) = state::at(view, room, "m.room.member", user_id, 0, place)? else {
+    let Some(no) = state::at(view, room, "m.room.member", user_id, Point::main(place))? else {
         return Ok(false);
     };
     let event = event_log::get(view, room, no)?;
@@ -160,7 +160,7 @@ pub fn device_changes(
             continue;
         };
         let start = event_log::after_position(view, room, since)?;
-        for change in state::changes(view, room, head.branch, start, head.next)? {
+        for change in state::changes(view, room, start, head.next)? {
             if change.event_type == "m.room.member"
                 && change.state_key != user_id
                 && let Some(other) = names::user_sn(view, &change.state_key)?

@@ -89,11 +89,8 @@ fn met(
             }
             continue;
         }
-        let Some(head) = event_log::head(view, *room)? else {
-            continue;
-        };
         let start = event_log::after_position(view, *room, since)?;
-        for change in state::changes(view, *room, head.branch, start, EventNo::MAX)? {
+        for change in state::changes(view, *room, start, EventNo::MAX)? {
             if change.event_type == "m.room.member"
                 && let Some(user) = names::user_sn(view, &change.state_key)?
                 && members::membership(view, *room, user)? == Membership::Join

@@ -7,7 +7,7 @@ use event::json;
 use names::{RoomSn, UserSn};
 use rooms::render::{Renderer, Viewer};
 use rooms::visibility::Visibility;
-use rooms::{EventNo, Flags, RoomHead, StoredEvent, UserRoom, event_log, receipts};
+use rooms::{EventNo, Flags, Point, RoomHead, StoredEvent, UserRoom, event_log, receipts};
 use store::{At, Position, View};
 use users::account_data::Item;
 use users::filters::EventFormat;
@@ -196,7 +196,6 @@ impl<'a> Room<'a> {
             StateMode::Before => start,
             StateMode::After => end,
         };
-        let branch = self.head.branch;
         let senders = if lazy {
             self.senders(piece, heroes)?
         } else {
@@ -208,9 +207,9 @@ impl<'a> Room<'a> {
             } else {
                 Members::All
             };
-            return room_state::before(view, self.room, branch, upto, &members);
+            return room_state::before(view, self.room, upto, &members);
         }
-        let mut entries = room_state::changed(view, self.room, branch, self.new_from, upto)?;
+        let mut entries = room_state::changed(view, self.room, self.new_from, upto)?;
         if lazy {
             // Members that the device knows are kept true, whoever wrote.
             let mut unknown = Vec::new();
@@ -239,8 +238,7 @@ impl<'a> Room<'a> {
                         self.room,
                         "m.room.member",
                         id,
-                        branch,
-                        EventNo(upto.0.saturating_sub(1)),
+                        Point::main(upto.previous()),
                     )?
                 {
                     entries.entry(key).or_insert(event);
@@ -322,13 +320,7 @@ impl<'a> Room<'a> {
     }
 
     fn members_changed(&self, end: EventNo) -> Result<bool> {
-        let changes = rooms::state::changes(
-            self.shared.view,
-            self.room,
-            self.head.branch,
-            self.new_from,
-            end,
-        )?;
+        let changes = rooms::state::changes(self.shared.view, self.room, self.new_from, end)?;
         Ok(changes
             .iter()
             .any(|change| change.event_type == "m.room.member"))

@@ -28,7 +28,6 @@ pub enum Members<'a> {
 pub fn before(
     from: &impl Read,
     room: RoomSn,
-    branch: u32,
     place: EventNo,
     members: &Members<'_>,
 ) -> Result<Entries> {
@@ -48,7 +47,7 @@ pub fn before(
             }
         }
     }
-    for change in state::changes(from, room, branch, place, EventNo::MAX)?
+    for change in state::changes(from, room, place, EventNo::MAX)?
         .into_iter()
         .rev()
     {
@@ -69,16 +68,14 @@ pub fn before(
 }
 
 /// What the events from `start` up to but not including `end` changed: the last event of each entry.
-pub fn changed(
-    from: &impl Read,
-    room: RoomSn,
-    branch: u32,
-    start: EventNo,
-    end: EventNo,
-) -> Result<Entries> {
+pub fn changed(from: &impl Read, room: RoomSn, start: EventNo, end: EventNo) -> Result<Entries> {
     let mut entries = Entries::new();
-    for change in state::changes(from, room, branch, start, end)? {
-        entries.insert((change.event_type, change.state_key), change.after);
+    for change in state::changes(from, room, start, end)? {
+        let key = (change.event_type, change.state_key);
+        match change.after {
+            Some(after) => entries.insert(key, after),
+            None => entries.remove(&key),
+        };
     }
     Ok(entries)
 }

@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::routing::get;
 use event::auth::Membership;
 use event::json;
-use rooms::{EventNo, event_log, members, state};
+use rooms::{EventNo, Point, event_log, members, state};
 use serde::Deserialize;
 
 use crate::app::App;
@@ -113,7 +113,7 @@ fn places(reader: &RoomReader, asked: &Asked) -> Result<Vec<EventNo>, ApiError> 
         return Ok(shown.map(|(_, member)| member.event).collect());
     }
     let last = EventNo(end.0.saturating_sub(1));
-    let entries = state::of_type_at(view, room, "m.room.member", reader.head.branch, last)?;
+    let entries = state::of_type_at(view, room, "m.room.member", Point::main(last))?;
     let all: Vec<EventNo> = entries.into_iter().map(|entry| entry.event).collect();
     if asked.membership.is_none() && asked.not_membership.is_none() {
         return Ok(all);

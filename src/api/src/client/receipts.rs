@@ -184,7 +184,7 @@ fn put_fully_read(
 #[cfg(test)]
 mod tests {
     use names::UserSn;
-    use rooms::Flags;
+    use rooms::{Flags, StateAfter};
     use store::Position;
 
     use super::*;
@@ -193,7 +193,8 @@ mod tests {
         StoredEvent {
             position: Position(1),
             flags: Flags::default(),
-            branch: 0,
+            state: StateAfter::Line(0),
+            outlier: None,
             sender: UserSn(1),
             event_id: id.into(),
             thread_root: thread_root.map(Into::into),

@@ -13,7 +13,7 @@ use names::{RoomSn, UserSn};
 use node::NodeError;
 use rooms::render::{Renderer, Viewer};
 use rooms::visibility::Visibility;
-use rooms::{EventNo, Flags, RoomHead, StoredEvent, event_log, members, relations, state};
+use rooms::{EventNo, Flags, Point, RoomHead, StoredEvent, event_log, members, relations, state};
 use store::View;
 use sync::room_state::{self, Entries, Members};
 use sync::{PaginationToken, filtered};
@@ -162,17 +162,18 @@ impl RoomReader {
             return Ok(state::current(view, room, event_type, state_key)?);
         }
         let last = EventNo(self.end.0.saturating_sub(1));
-        let branch = self.head.branch;
-        Ok(state::at(view, room, event_type, state_key, branch, last)?)
+        Ok(state::at(
+            view,
+            room,
+            event_type,
+            state_key,
+            Point::main(last),
+        )?)
     }
 
     /// The state right before `place`.
     pub fn state_before(&self, place: EventNo, members: &Members<'_>) -> Result<Entries, ApiError> {
-        let (room, branch) = (self.room, self.head.branch);
-        Ok(
-            room_state::before(&self.view, room, branch, place, members)
-                .map_err(NodeError::from)?,
-        )
+        Ok(room_state::before(&self.view, self.room, place, members).map_err(NodeError::from)?)
     }
 
     /// The member events of those who sent `events`, as the state was at `at`.
@@ -183,7 +184,7 @@ impl RoomReader {
         at: EventNo,
     ) -> Result<Vec<EventNo>, ApiError> {
         const MEMBER: &str = "m.room.member";
-        let (view, room, branch) = (&self.view, self.room, self.head.branch);
+        let (view, room) = (&self.view, self.room);
         let ids = senders(view, events.iter().map(|(_, event)| event))?;
         let keys: Vec<(&str, &str)> = ids.iter().map(|id| (MEMBER, id.as_str())).collect();
         let mut places = Vec::with_capacity(keys.len());
@@ -191,7 +192,7 @@ impl RoomReader {
             match current {
                 Some(current) if current > at => {
                     // Who came later is shown as they are: a client needs to know how to name them.
-                    let then = state::at(view, room, MEMBER, id, branch, at)?;
+                    let then = state::at(view, room, MEMBER, id, Point::main(at))?;
                     places.push(then.unwrap_or(current));
                 }
                 Some(current) => places.push(current),

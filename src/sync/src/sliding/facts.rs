@@ -208,9 +208,7 @@ impl Facts {
 
     /// What filters ask of a room that the user has left: as it was then.
     pub fn left(&self, view: &View, room: RoomSn, of: &UserRoom) -> Result<Arc<RoomFacts>> {
-        let branch = event_log::head(view, room)?.map_or(0, |head| head.branch);
-        let event = of.event;
-        let facts = RoomFacts::read(view, room, When::After { branch, event })?;
+        let facts = RoomFacts::read(view, room, When::After(of.event))?;
         Ok(Arc::new(facts))
     }
 

@@ -224,13 +224,7 @@ impl<'a> Open<'a> {
         let event = part.listed.of.value.event;
         let (end, when) = match joined {
             true => (head.next, When::Now),
-            false => (
-                event.next(),
-                When::After {
-                    branch: head.branch,
-                    event,
-                },
-            ),
+            false => (event.next(), When::After(event)),
         };
         let known = part.told.filter(|told| match told.membership {
             Membership::Join => true,
@@ -320,10 +314,7 @@ impl<'a> Open<'a> {
         }
         let changes = match self.initial {
             true => Vec::new(),
-            false => {
-                let branch = self.head.branch;
-                rooms::state::changes(view, self.room, branch, self.new_from, self.end)?
-            }
+            false => rooms::state::changes(view, self.room, self.new_from, self.end)?,
         };
         let renderer = self.renderer();
         let mut news = self.initial
@@ -396,7 +387,10 @@ impl<'a> Open<'a> {
             for change in changes {
                 if required.wants(&change.event_type, &change.state_key) {
                     let key = (change.event_type.clone(), change.state_key.clone());
-                    entries.insert(key, change.after);
+                    match change.after {
+                        Some(after) => entries.insert(key, after),
+                        None => entries.remove(&key),
+                    };
                 }
             }
             let before = &self.part.told.map(|told| &told.config.required_state);
@@ -447,7 +441,11 @@ impl<'a> Open<'a> {
         wanted.extend(names::user_ids(view, &senders)?);
         if !anew {
             for change in changes.iter().filter(|change| change.event_type == MEMBER) {
-                entries.insert((MEMBER.to_owned(), change.state_key.clone()), change.after);
+                let key = (MEMBER.to_owned(), change.state_key.clone());
+                match change.after {
+                    Some(after) => entries.insert(key, after),
+                    None => entries.remove(&key),
+                };
                 shown.extend(names::user_sn(view, &change.state_key)?);
             }
         }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use names::RoomSn;
-use rooms::{EventNo, state};
+use rooms::{EventNo, Point, state};
 use store::View;
 
 use crate::Result;
@@ -17,12 +17,7 @@ pub enum When {
     /// The current one.
     Now,
     /// The one right after an event.
-    After {
-        /// The line of state history.
-        branch: u32,
-        /// The event.
-        event: EventNo,
-    },
+    After(EventNo),
 }
 
 impl When {
@@ -30,7 +25,7 @@ impl When {
     pub fn entry(self, view: &View, room: RoomSn, of: &str, key: &str) -> Result<Option<EventNo>> {
         Ok(match self {
             When::Now => state::current(view, room, of, key)?,
-            When::After { branch, event } => state::at(view, room, of, key, branch, event)?,
+            When::After(event) => state::at(view, room, of, key, Point::main(event))?,
         })
     }
 
@@ -38,7 +33,7 @@ impl When {
     pub fn of_type(self, view: &View, room: RoomSn, of: &str) -> Result<Vec<state::Entry>> {
         Ok(match self {
             When::Now => state::current_of_type(view, room, of)?,
-            When::After { branch, event } => state::of_type_at(view, room, of, branch, event)?,
+            When::After(event) => state::of_type_at(view, room, of, Point::main(event))?,
         })
     }
 
@@ -59,7 +54,7 @@ impl When {
                     }
                 }
             }
-            When::After { .. } => {
+            When::After(_) => {
                 for key in keys {
                     if let Some(event) = self.entry(view, room, &key.0, &key.1)? {
                         into.insert(key.clone(), event);
@@ -71,11 +66,11 @@ impl When {
     }
 
     fn everything(self, view: &View, room: RoomSn, members: &Members<'_>) -> Result<Entries> {
-        let (branch, place) = match self {
-            When::Now => (0, EventNo::MAX),
-            When::After { branch, event } => (branch, event.next()),
+        let place = match self {
+            When::Now => EventNo::MAX,
+            When::After(event) => event.next(),
         };
-        room_state::before(view, room, branch, place, members)
+        room_state::before(view, room, place, members)
     }
 
     /// All entries that are wanted.

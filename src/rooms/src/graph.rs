@@ -1,0 +1,313 @@
+//! The graph of a room's events by `prev_events`: its extremities, its gaps, and the walks over it that other
+//! servers ask for.
+//!
+//! A forward extremity is an accepted event that no accepted event names as its predecessor. Soft-failed and
+//! rejected events are none, and hide nobody: what they follow stays an extremity until an accepted event
+//! follows it, or follows them.
+
+use std::collections::{BTreeSet, BinaryHeap, HashSet, VecDeque};
+
+use event::{EventId, Pdu, RoomRules};
+use names::RoomSn;
+use store::{Direction, Read, Txn};
+
+use crate::schema::MISSING;
+use crate::types::StateAfter;
+use crate::{
+    Error, EventNo, Flags, Point, Result, RoomWriter, StoredEvent, auth_index, event_log, state,
+};
+
+/// The most `prev_events` of an event that this server makes: of all extremities if there are no more.
+/// The specification allows 20; others choose 10.
+const MOST_PREV_EVENTS: usize = 20;
+
+/// What the next event of this server follows: all extremities, or the newest of very many.
+pub(crate) fn next_prev_events(writer: &RoomWriter<'_>) -> Vec<(EventNo, String)> {
+    let mut extremities = writer.head().extremities.clone();
+    if extremities.len() > MOST_PREV_EVENTS {
+        extremities.sort_by_key(|(no, _)| std::cmp::Reverse(*no));
+        extremities.truncate(MOST_PREV_EVENTS);
+    }
+    extremities
+}
+
+/// Whether these are all of the room's extremities.
+pub(crate) fn are_all_extremities(writer: &RoomWriter<'_>, events: &[(EventNo, String)]) -> bool {
+    let extremities = &writer.head().extremities;
+    let places: BTreeSet<EventNo> = events.iter().map(|(no, _)| *no).collect();
+    places.len() == extremities.len() && extremities.iter().all(|(no, _)| places.contains(no))
+}
+
+/// The states right after events.
+pub(crate) fn states_of(
+    from: &impl Read,
+    room: RoomSn,
+    events: &[(EventNo, String)],
+) -> Result<Vec<Point>> {
+    let mut points = Vec::with_capacity(events.len());
+    for (no, _) in events {
+        let event = event_log::get(from, room, *no)?;
+        let point = event.and_then(|event| event.state_after(*no));
+        points.push(point.ok_or(Error::Damaged {
+            room: room.0,
+            why: "the state after an event is gone",
+        })?);
+    }
+    Ok(points)
+}
+
+/// An accepted event at `no` takes the place of what it follows among the extremities. It is none itself if it is
+/// already `followed`.
+pub(crate) fn extend(
+    writer: &mut RoomWriter<'_>,
+    no: EventNo,
+    event_id: &EventId,
+    prev_events: &[(EventNo, String)],
+    followed: bool,
+) -> Result<()> {
+    let mut covered: HashSet<EventNo> = HashSet::new();
+    let mut open: Vec<EventNo> = prev_events.iter().map(|(no, _)| *no).collect();
+    while let Some(prev) = open.pop() {
+        if !covered.insert(prev) || is_extremity(writer, prev) {
+            continue;
+        }
+        let Some(event) = event_log::get(writer.read(), writer.room(), prev)? else {
+            continue;
+        };
+        if !event.flags.is_visible() {
+            open.extend(prev_events_here(
+                writer.read(),
+                writer.room(),
+                writer.rules(),
+                &event,
+            )?);
+        }
+    }
+    let extremities = &mut writer.head_mut().extremities;
+    extremities.retain(|(no, _)| !covered.contains(no));
+    if !followed {
+        extremities.push((no, event_id.to_string()));
+    }
+    Ok(())
+}
+
+fn is_extremity(writer: &RoomWriter<'_>, no: EventNo) -> bool {
+    writer.head().extremities.iter().any(|(of, _)| *of == no)
+}
+
+fn prev_events_here(
+    from: &impl Read,
+    room: RoomSn,
+    rules: &RoomRules,
+    event: &StoredEvent,
+) -> Result<Vec<EventNo>> {
+    let mut found = Vec::new();
+    for id in prev_events(room, rules, event)? {
+        found.extend(event_log::find_in(from, room, &id)?);
+    }
+    Ok(found)
+}
+
+fn prev_events(room: RoomSn, rules: &RoomRules, event: &StoredEvent) -> Result<Vec<String>> {
+    let pdu = Pdu::from_stored(rules, event.event_id.clone(), event.json.as_bytes());
+    let pdu = pdu.map_err(|_| Error::Damaged {
+        room: room.0,
+        why: "stored event does not parse",
+    })?;
+    Ok(pdu.prev_events().map(str::to_owned).collect())
+}
+
+/// Notes events that the event at `no` follows and that are not here.
+pub(crate) fn note_missing(txn: &mut Txn, room: RoomSn, no: EventNo, missing: &[String]) {
+    for id in missing {
+        MISSING.put(txn, &(room, id.clone(), no), &());
+    }
+}
+
+/// An event that was missing is here now. Whether an accepted event follows it.
+pub(crate) fn fill(txn: &mut Txn, room: RoomSn, event_id: &str) -> Result<bool> {
+    let mut followers = Vec::new();
+    for row in MISSING.scan(txn, &(room, event_id.to_owned()), Direction::Forward) {
+        let ((_, _, no), ()) = row?;
+        followers.push(no);
+    }
+    let mut followed = false;
+    for no in followers {
+        MISSING.delete(txn, &(room, event_id.to_owned(), no));
+        followed |= event_log::get(txn, room, no)?.is_some_and(|event| event.flags.is_visible());
+    }
+    Ok(followed)
+}
+
+/// The backward extremities: ids of events that are not here, and the events that follow them.
+pub fn backward_extremities(from: &impl Read, room: RoomSn) -> Result<Vec<(String, EventNo)>> {
+    let mut found = Vec::new();
+    for row in MISSING.scan(from, &(room,), Direction::Forward) {
+        let ((_, id, no), ()) = row?;
+        found.push((id, no));
+    }
+    Ok(found)
+}
+
+/// The state right before an event of the room's history.
+pub fn state_before(no: EventNo, event: &StoredEvent) -> Option<Point> {
+    let changes = event.flags.has(Flags::STATE) && !event.flags.has(Flags::REJECTED);
+    match event.state {
+        // What the event itself changed is the only thing at its place.
+        StateAfter::Line(line) if changes => Some(Point {
+            line,
+            place: no.previous(),
+        }),
+        _ => event.state_after(no),
+    }
+}
+
+/// Events that lie between `latest` and `earliest`, neither included, oldest first: at most `limit`, not
+/// less deep than `min_depth`.
+/// <https://spec.matrix.org/v1.19/server-server-api/#post_matrixfederationv1get_missing_eventsroomid>
+pub fn missing_events(
+    from: &impl Read,
+    room: RoomSn,
+    latest: &[EventId],
+    earliest: &[EventId],
+    limit: usize,
+    min_depth: u64,
+) -> Result<Vec<StoredEvent>> {
+    let rules = rules_of(from, room)?;
+    let mut seen: HashSet<String> = earliest
+        .iter()
+        .chain(latest)
+        .map(EventId::to_string)
+        .collect();
+    let mut open: VecDeque<String> = VecDeque::new();
+    for id in latest {
+        if let Some((_, event)) = history_event(from, room, id)? {
+            open.extend(prev_events(room, rules, &event)?);
+        }
+    }
+    let mut found = Vec::new();
+    while let Some(id) = open.pop_front() {
+        if found.len() == limit {
+            break;
+        }
+        if !seen.insert(id.clone()) {
+            continue;
+        }
+        let Some((_, event)) = history_event(from, room, &id)? else {
+            continue;
+        };
+        if depth_of(&event) < min_depth {
+            continue;
+        }
+        open.extend(prev_events(room, rules, &event)?);
+        found.push(event);
+    }
+    found.reverse();
+    Ok(found)
+}
+
+/// Events and what they follow, the deepest first, at most `limit`.
+/// <https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1backfillroomid>
+pub fn backfill(
+    from: &impl Read,
+    room: RoomSn,
+    from_events: &[EventId],
+    limit: usize,
+) -> Result<Vec<StoredEvent>> {
+    let rules = rules_of(from, room)?;
+    let mut seen = HashSet::new();
+    let mut open: BinaryHeap<(u64, EventNo)> = BinaryHeap::new();
+    for id in from_events {
+        if let Some((no, event)) = history_event(from, room, id)?
+            && seen.insert(no)
+        {
+            open.push((depth_of(&event), no));
+        }
+    }
+    let mut found = Vec::new();
+    while let Some((_, no)) = open.pop() {
+        if found.len() == limit {
+            break;
+        }
+        let Some(event) = event_log::get(from, room, no)? else {
+            continue;
+        };
+        for prev in prev_events(room, rules, &event)? {
+            if let Some((no, event)) = history_event(from, room, &prev)?
+                && seen.insert(no)
+            {
+                open.push((depth_of(&event), no));
+            }
+        }
+        found.push(event);
+    }
+    Ok(found)
+}
+
+/// The ids of a state's events, and of their auth chain.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StateIds {
+    /// The events of the state.
+    pub state: Vec<EventId>,
+    /// Their auth chains.
+    pub auth_chain: Vec<EventId>,
+}
+
+/// The state right before an event. Nothing if the event is not part of the room's history here.
+/// <https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1state_idsroomid>
+pub fn state_ids(from: &impl Read, room: RoomSn, event_id: &str) -> Result<Option<StateIds>> {
+    let Some((no, event)) = history_event(from, room, event_id)? else {
+        return Ok(None);
+    };
+    let Some(point) = state_before(no, &event) else {
+        return Ok(None);
+    };
+    let entries = state::all_at(from, room, point)?;
+    let state: Vec<EventNo> = entries.into_iter().map(|entry| entry.event).collect();
+    let mut named = BTreeSet::new();
+    for no in &state {
+        if let Some(node) = auth_index::node(from, room, *no)? {
+            named.extend(node.auth_events);
+        }
+    }
+    let chain: Vec<EventNo> = auth_index::chain(from, room, named)?.into_iter().collect();
+    let ids = |numbers: &[EventNo]| -> Result<Vec<EventId>> {
+        let events = event_log::get_many(from, room, numbers)?;
+        Ok(events
+            .into_iter()
+            .map(|(_, event)| event.event_id)
+            .collect())
+    };
+    Ok(Some(StateIds {
+        state: ids(&state)?,
+        auth_chain: ids(&chain)?,
+    }))
+}
+
+/// An event of the room's history that other servers may be given: rejected ones are as if they were not here.
+fn history_event(
+    from: &impl Read,
+    room: RoomSn,
+    event_id: &str,
+) -> Result<Option<(EventNo, StoredEvent)>> {
+    let Some(no) = event_log::find_in(from, room, event_id)? else {
+        return Ok(None);
+    };
+    let event = event_log::get(from, room, no)?;
+    Ok(event
+        .filter(|event| !event.flags.has(Flags::REJECTED))
+        .map(|event| (no, event)))
+}
+
+fn rules_of(from: &impl Read, room: RoomSn) -> Result<&'static RoomRules> {
+    let head = event_log::head(from, room)?.ok_or(Error::UnknownRoom)?;
+    head.rules()
+        .ok_or_else(|| Error::UnsupportedVersion(head.version.clone()))
+}
+
+fn depth_of(event: &StoredEvent) -> u64 {
+    event::json::member(&event.json, "depth")
+        .and_then(event::json::integer)
+        .and_then(|depth| u64::try_from(depth).ok())
+        .unwrap_or(0)
+}

@@ -1,0 +1,573 @@
+//! Events that come from other servers: the checks on receipt, and what is missing for them.
+//! <https://spec.matrix.org/v1.19/server-server-api/#checks-performed-on-receipt-of-a-pdu>
+//!
+//! [`verify`] makes checks 1 to 3, which need no room. [`RoomWriter::receive`] makes checks 4 to 6 and keeps the
+//! event with its verdict. What an event needs and this server does not have is answered as [`Need`], with
+//! nothing changed: the caller gets it and comes again.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use event::signature::{self, Integrity, VerifyKeys};
+use event::{
+    AuthError, AuthEvent, EventId, FormatError, Pdu, RoomRules, SignatureError, auth, identifier,
+};
+use names::{RoomSn, UserSn};
+use store::{Position, Txn};
+
+use crate::resolve::Difference;
+use crate::schema::{EVENT_IDS, EVENTS};
+use crate::types::StateAfter;
+use crate::writer::{Admission, Before};
+use crate::{
+    Context, Effects, Error, EventNo, Flags, Point, Result, RoomWriter, StoredEvent, auth_index,
+    event_log, graph, redactions, state,
+};
+
+/// An event that is as its sender made it, or redacted where it is not.
+#[derive(Clone, Debug)]
+pub struct Verified {
+    pdu: Pdu,
+}
+
+impl Verified {
+    /// The event.
+    pub fn pdu(&self) -> &Pdu {
+        &self.pdu
+    }
+}
+
+/// Why bytes from another server are no event. They are dropped.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Check 1: not a valid event of the room version.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    /// Check 2: the signatures do not hold. [`SignatureError::UnknownKeys`] may be tried again with the keys.
+    #[error(transparent)]
+    Signature(#[from] SignatureError),
+}
+
+/// Checks 1 to 3: format, signatures, content hash. An event whose content hash does not hold is redacted.
+///
+/// # Errors
+/// See [`Refusal`].
+pub fn verify(
+    rules: &RoomRules,
+    bytes: &[u8],
+    keys: &impl VerifyKeys,
+) -> Result<Verified, Refusal> {
+    let pdu = Pdu::from_federation(rules, bytes)?;
+    let pdu = match signature::verify_event(rules, &pdu, keys)? {
+        Integrity::Whole => pdu,
+        Integrity::Redacted => pdu.redacted(rules)?,
+    };
+    Ok(Verified { pdu })
+}
+
+/// How an event came.
+#[derive(Clone, Copy, Debug)]
+pub enum Arrival<'a> {
+    /// In a transaction, or to fill the gap before one that did: its `prev_events` must be here.
+    Live,
+    /// Some of its `prev_events` can't be had: the state right before it, as a peer has it. The events must be
+    /// here, as outliers at least.
+    AfterGap {
+        /// The ids of the state's events.
+        state: &'a [EventId],
+    },
+    /// Only because other events name it in `auth_events` or in a state.
+    Outlier,
+}
+
+/// What became of an event.
+#[derive(Debug)]
+pub enum Received {
+    /// It was here already, at this place or under this number.
+    Known(EventNo),
+    /// It is kept.
+    Stored {
+        /// Its place, or its number as an outlier.
+        no: EventNo,
+        /// What was found.
+        verdict: Verdict,
+    },
+    /// Nothing was changed. Get these and come again.
+    Need(Need),
+}
+
+/// Whether an event counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is part of the room.
+    Accepted,
+    /// Check 6: the room's current state does not allow it. Part of the graph; not shown, and nothing is built on it.
+    SoftFailed(AuthError),
+    /// Checks 4 and 5: not allowed when it was made. Kept to be recognised.
+    Rejected(AuthError),
+}
+
+impl Verdict {
+    fn flags(&self) -> Flags {
+        match self {
+            Verdict::Accepted => Flags::default(),
+            Verdict::SoftFailed(_) => Flags::SOFT_FAILED,
+            Verdict::Rejected(_) => Flags::REJECTED,
+        }
+    }
+}
+
+/// What an event needs that is not here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Users without a number: [`names::Names::user`].
+    Users(Vec<String>),
+    /// Events that it names in `auth_events`.
+    AuthEvents(Vec<EventId>),
+    /// Events that it follows.
+    PrevEvents(Vec<EventId>),
+    /// Events of the state before it.
+    State(Vec<EventId>),
+}
+
+/// The users that an event speaks of.
+struct Users {
+    sender: UserSn,
+    target: Option<UserSn>,
+}
+
+/// What an event follows.
+struct Predecessors {
+    here: Vec<(EventNo, String)>,
+    missing: Vec<String>,
+}
+
+impl RoomWriter<'_> {
+    /// Makes checks 4 to 6 and keeps the event.
+    ///
+    /// # Errors
+    /// [`Error::BadEvent`] for an event that can't belong to this room; nothing was changed then.
+    pub fn receive(&mut self, event: &Verified, arrival: Arrival<'_>) -> Result<Received> {
+        let pdu = &event.pdu;
+        if pdu.room_id() != self.room_id() {
+            return Err(Error::BadEvent("it is of another room".to_owned()));
+        }
+        let known = self.known(pdu)?;
+        let as_outlier = matches!(arrival, Arrival::Outlier);
+        if let Some(known) = known {
+            match event_log::place_of(self.read(), self.room(), known)? {
+                Some(place) => return Ok(Received::Known(place)),
+                None if as_outlier => return Ok(Received::Known(known)),
+                None => {}
+            }
+        }
+        if pdu.event_type() == "m.room.create" && known.is_none() {
+            return Err(Error::BadEvent("a room is created once".to_owned()));
+        }
+        let users = match self.users(pdu)? {
+            Ok(users) => users,
+            Err(need) => return Ok(Received::Need(need)),
+        };
+        let (auth_events, by_auth_events) = match self.check_by_auth_events(pdu)? {
+            Ok(checked) => checked,
+            Err(need) => return Ok(Received::Need(need)),
+        };
+        if as_outlier {
+            let no = self.keep_outlier(pdu, &users, &auth_events, &by_auth_events)?;
+            let verdict = by_auth_events;
+            return Ok(Received::Stored { no, verdict });
+        }
+        let prev_events = self.predecessors(pdu)?;
+        let given = match arrival {
+            _ if prev_events.missing.is_empty() => None,
+            Arrival::AfterGap { state } => match self.numbers(state)? {
+                Ok(numbers) => Some(numbers),
+                Err(missing) => return Ok(Received::Need(Need::State(missing))),
+            },
+            _ => {
+                let missing = prev_events.missing.into_iter().map(EventId::from).collect();
+                return Ok(Received::Need(Need::PrevEvents(missing)));
+            }
+        };
+        let before = self.state_of(&prev_events, given)?;
+        let verdict = match by_auth_events {
+            Verdict::Accepted => self.check_by_state(pdu, before)?,
+            other => other,
+        };
+        let room = self.room();
+        let followed = graph::fill(self.txn(), room, pdu.event_id())?;
+        let no = self.insert(Admission {
+            pdu,
+            sender: users.sender,
+            target: users.target,
+            auth_events,
+            prev_events: prev_events.here,
+            missing: prev_events.missing,
+            before,
+            verdict: verdict.flags(),
+            outlier: known,
+            followed,
+        })?;
+        if verdict == Verdict::Accepted {
+            redactions::catch_up(self, pdu.event_id(), no)?;
+        }
+        Ok(Received::Stored { no, verdict })
+    }
+
+    /// The number of an event that is here.
+    fn known(&self, pdu: &Pdu) -> Result<Option<EventNo>> {
+        match event_log::number(self.read(), pdu.event_id())? {
+            Some((room, _)) if room != self.room() => Err(Error::BadEvent(
+                "its id is that of an event of another room".to_owned(),
+            )),
+            known => Ok(known.map(|(_, no)| no)),
+        }
+    }
+
+    fn users(&self, pdu: &Pdu) -> Result<Result<Users, Need>> {
+        let target = match pdu.event_type() {
+            "m.room.member" => pdu.state_key().filter(|key| identifier::is_user_id(key)),
+            _ => None,
+        };
+        let mut unknown = Vec::new();
+        let mut number = |id: &str| -> Result<Option<UserSn>> {
+            let number = names::user_sn(self.read(), id)?;
+            if number.is_none() {
+                unknown.push(id.to_owned());
+            }
+            Ok(number)
+        };
+        let sender = number(pdu.sender())?;
+        let target = match target {
+            Some(target) => number(target)?,
+            None => None,
+        };
+        Ok(match sender {
+            Some(sender) if unknown.is_empty() => Ok(Users { sender, target }),
+            _ => Err(Need::Users(unknown)),
+        })
+    }
+
+    /// The numbers of events that are here; or those that are not.
+    fn numbers(&self, ids: &[EventId]) -> Result<Result<Vec<EventNo>, Vec<EventId>>> {
+        let mut numbers = Vec::with_capacity(ids.len());
+        let mut missing = Vec::new();
+        for id in ids {
+            match event_log::number(self.read(), id)? {
+                Some((room, no)) if room == self.room() => numbers.push(no),
+                // An event of another room is here, but not for this one: it will be refused if it is fetched.
+                _ => missing.push(id.clone()),
+            }
+        }
+        Ok(if missing.is_empty() {
+            Ok(numbers)
+        } else {
+            Err(missing)
+        })
+    }
+
+    /// Check 4: is it allowed by the events that it names itself?
+    fn check_by_auth_events(&self, pdu: &Pdu) -> Result<Result<(Vec<EventNo>, Verdict), Need>> {
+        let ids: Vec<EventId> = pdu.auth_events().map(EventId::from).collect();
+        let numbers = match self.numbers(&ids)? {
+            Ok(numbers) => numbers,
+            Err(missing) => return Ok(Err(Need::AuthEvents(missing))),
+        };
+        let mut events = Vec::with_capacity(numbers.len());
+        for no in &numbers {
+            events.push(self.parsed(*no)?);
+        }
+        let named: Vec<&AuthEvent> = events.iter().map(|event| &**event).collect();
+        if let Err(error) = auth::check_auth_events(self.rules(), pdu, &named) {
+            return Ok(Ok((numbers, Verdict::Rejected(error))));
+        }
+        // From room version 12 on the create event is not named.
+        if pdu.event_type() != "m.room.create"
+            && !events
+                .iter()
+                .any(|event| event.pdu().is_state("m.room.create", ""))
+        {
+            events.push(self.parsed(self.head().create)?);
+        }
+        let verdict = match auth::check(self.rules(), pdu, &Named(&events)) {
+            Ok(()) => Verdict::Accepted,
+            Err(error) => Verdict::Rejected(error),
+        };
+        Ok(Ok((numbers, verdict)))
+    }
+
+    fn parsed(&self, no: EventNo) -> Result<Arc<AuthEvent>> {
+        self.cache()
+            .auth_event(self.read(), self.rules(), self.room(), no)
+    }
+
+    /// Checks 5 and 6: is it allowed by the state before it, and by the room's state of now?
+    fn check_by_state(&self, pdu: &Pdu, before: Before) -> Result<Verdict> {
+        let check = |state: Before| -> Result<Result<(), AuthError>> {
+            let keys = auth::auth_types_of(self.rules(), pdu);
+            let events = self.state_events(keys, state)?;
+            Ok(auth::check(self.rules(), pdu, &events))
+        };
+        if let Err(error) = check(before)? {
+            return Ok(Verdict::Rejected(error));
+        }
+        if before != Before::Current
+            && let Err(error) = check(Before::Current)?
+        {
+            return Ok(Verdict::SoftFailed(error));
+        }
+        Ok(Verdict::Accepted)
+    }
+
+    fn predecessors(&self, pdu: &Pdu) -> Result<Predecessors> {
+        let mut found = Predecessors {
+            here: Vec::new(),
+            missing: Vec::new(),
+        };
+        for id in pdu.prev_events() {
+            match event_log::find_in(self.read(), self.room(), id)? {
+                Some(no) if found.here.iter().any(|(of, _)| *of == no) => {}
+                Some(no) => found.here.push((no, id.to_owned())),
+                None => found.missing.push(id.to_owned()),
+            }
+        }
+        Ok(found)
+    }
+
+    /// The state right after several events, and after what is missing, by what a peer says of it.
+    fn state_of(
+        &mut self,
+        prev_events: &Predecessors,
+        given: Option<Vec<EventNo>>,
+    ) -> Result<Before> {
+        let first = self.head().extremities.is_empty();
+        if given.is_none() && graph::are_all_extremities(self, &prev_events.here) && !first {
+            return Ok(Before::Current);
+        }
+        let mut points = graph::states_of(self.read(), self.room(), &prev_events.here)?;
+        if let Some(given) = given {
+            let difference = self.difference_to(given)?;
+            if first && points.is_empty() {
+                // The room begins here: this is its current state.
+                let place = self.take_place();
+                self.set_current(place, &difference, None)?;
+                return Ok(Before::Current);
+            }
+            points.push(self.write_state(Point::main(self.head().next), &difference)?);
+        }
+        self.merge(&points).map(Before::Point)
+    }
+
+    /// How the current state differs from one that is given by its events.
+    fn difference_to(&self, given: Vec<EventNo>) -> Result<Difference> {
+        let mut current = BTreeMap::new();
+        let mut keys = HashMap::new();
+        for entry in state::all_current(self.read(), self.room())? {
+            let key = (entry.event_type.into(), entry.state_key.into());
+            keys.insert(entry.event, current.len());
+            current.insert(key, Some(entry.event));
+        }
+        let mut left = current.clone();
+        let mut difference = Difference::new();
+        for no in given {
+            let event = self.parsed(no)?;
+            let pdu = event.pdu();
+            let Some(state_key) = pdu.state_key().filter(|_| !event.is_rejected()) else {
+                continue;
+            };
+            let key = (pdu.event_type().into(), state_key.into());
+            if current.get(&key) != Some(&Some(no)) {
+                difference.push((key.clone(), Some(no)));
+            }
+            left.remove(&key);
+        }
+        difference.extend(left.into_keys().map(|key| (key, None)));
+        Ok(difference)
+    }
+
+    /// Keeps an event that has no place in the room's history.
+    fn keep_outlier(
+        &mut self,
+        pdu: &Pdu,
+        users: &Users,
+        auth_events: &[EventNo],
+        verdict: &Verdict,
+    ) -> Result<EventNo> {
+        let room = self.room();
+        let no = event_log::next_outlier(self.read(), room)?;
+        let is_state = pdu.state_key().is_some();
+        let mut flags = Flags::OUTLIER.with(verdict.flags());
+        if is_state {
+            flags = flags.with(Flags::STATE);
+        }
+        let stored = StoredEvent {
+            position: Position::PENDING,
+            flags,
+            state: StateAfter::Unknown,
+            outlier: None,
+            sender: users.sender,
+            event_id: pdu.event_id().clone(),
+            thread_root: None,
+            json: pdu.shared_json(),
+        };
+        EVENTS.put(self.txn(), &(room, no), &stored);
+        EVENT_IDS.put(self.txn(), &pdu.event_id().to_string(), &(room, no));
+        if is_state && *verdict == Verdict::Accepted {
+            auth_index::add(self.txn(), room, no, auth_events)?;
+        }
+        Ok(no)
+    }
+}
+
+/// The events that an event names, as a state to check it by.
+struct Named<'a>(&'a [Arc<AuthEvent>]);
+
+impl event::StateLookup for Named<'_> {
+    fn get(&self, event_type: &str, state_key: &str) -> Option<&AuthEvent> {
+        self.0
+            .iter()
+            .find(|event| event.pdu().is_state(event_type, state_key))
+            .map(|event| &**event)
+    }
+}
+
+/// What came of entering a room.
+#[derive(Debug)]
+pub enum Entered {
+    /// This server is in the room.
+    Done(Effects),
+    /// Nothing was changed. Get these and come again.
+    Need(Need),
+}
+
+/// Enters a room that another server has: with the answer of `send_join`, all of the state before the join and of
+/// its auth chain, in any order.
+///
+/// # Errors
+/// [`Error::BadEvent`] if the events do not make a room in which the join is allowed.
+pub fn enter(
+    txn: &mut Txn,
+    context: Context<'_>,
+    rules: &'static RoomRules,
+    room: RoomSn,
+    answer: &Answer<'_>,
+) -> Result<Entered> {
+    let unknown = answer.users_without_number(txn)?;
+    if !unknown.is_empty() {
+        return Ok(Entered::Need(Need::Users(unknown)));
+    }
+    let bad = |why: &str| Error::BadEvent(why.to_owned());
+    let events = answer.in_order()?;
+    let mut writer = match event_log::head(txn, room)? {
+        Some(_) => RoomWriter::open(txn, context, room)?,
+        None => {
+            let create = events
+                .iter()
+                .find(|event| event.pdu.event_type() == "m.room.create")
+                .ok_or_else(|| bad("the state has no create event"))?;
+            if create.pdu.room_id() != answer.join.pdu.room_id() {
+                return Err(bad("the create event is of another room"));
+            }
+            let mut writer = RoomWriter::begin_empty(txn, context, rules, room, &create.pdu)?;
+            match writer.users(&create.pdu)? {
+                Err(need) => return Ok(Entered::Need(need)),
+                Ok(users) => {
+                    let no = writer.keep_outlier(&create.pdu, &users, &[], &Verdict::Accepted)?;
+                    writer.head_mut().create = no;
+                }
+            }
+            writer
+        }
+    };
+    for event in events {
+        if let Received::Need(need) = writer.receive(event, Arrival::Outlier)? {
+            return Ok(Entered::Need(need));
+        }
+    }
+    let state: Vec<EventId> = answer
+        .state
+        .iter()
+        .map(|event| event.pdu.event_id().clone())
+        .collect();
+    match writer.receive(answer.join, Arrival::AfterGap { state: &state })? {
+        Received::Need(need) => Ok(Entered::Need(need)),
+        Received::Stored {
+            verdict: Verdict::Rejected(error),
+            ..
+        } => Err(Error::NotAllowed(error)),
+        Received::Stored { .. } | Received::Known(_) => Ok(Entered::Done(writer.finish())),
+    }
+}
+
+/// What a server answers when a user of this server joins a room there.
+#[derive(Clone, Copy)]
+pub struct Answer<'a> {
+    /// The state before the join.
+    pub state: &'a [Verified],
+    /// The auth chain of the state.
+    pub auth_chain: &'a [Verified],
+    /// The join.
+    pub join: &'a Verified,
+}
+
+impl Answer<'_> {
+    fn users_without_number(&self, txn: &Txn) -> Result<Vec<String>> {
+        let mut unknown = std::collections::BTreeSet::new();
+        let events = self.state.iter().chain(self.auth_chain).chain([self.join]);
+        for event in events {
+            let pdu = &event.pdu;
+            let member = pdu
+                .state_key()
+                .filter(|key| pdu.event_type() == "m.room.member" && identifier::is_user_id(key));
+            for id in [Some(pdu.sender()), member].into_iter().flatten() {
+                if !unknown.contains(id) && names::user_sn(txn, id)?.is_none() {
+                    unknown.insert(id.to_owned());
+                }
+            }
+        }
+        Ok(unknown.into_iter().collect())
+    }
+
+    /// The events of the state and of the auth chain, each after those that it names in `auth_events`.
+    fn in_order(&self) -> Result<Vec<&Verified>> {
+        let mut by_id: BTreeMap<&str, &Verified> = BTreeMap::new();
+        for event in self.state.iter().chain(self.auth_chain) {
+            by_id.insert(event.pdu.event_id().as_str(), event);
+        }
+        let mut waits_for: HashMap<&str, usize> = HashMap::new();
+        let mut waited_for_by: HashMap<&str, Vec<&str>> = HashMap::new();
+        let mut ready = Vec::new();
+        for (id, event) in &by_id {
+            let mut named: Vec<&str> = event.pdu.auth_events().collect();
+            named.sort_unstable();
+            named.dedup();
+            let mut count = 0;
+            for auth_event in named {
+                if let Some((auth_event, _)) = by_id.get_key_value(auth_event) {
+                    waited_for_by.entry(auth_event).or_default().push(id);
+                    count += 1;
+                }
+            }
+            waits_for.insert(id, count);
+            if count == 0 {
+                ready.push(*id);
+            }
+        }
+        let mut order = Vec::with_capacity(by_id.len());
+        while let Some(id) = ready.pop() {
+            order.extend(by_id.get(id));
+            for later in waited_for_by.remove(id).into_iter().flatten() {
+                if let Some(count) = waits_for.get_mut(later) {
+                    *count -= 1;
+                    if *count == 0 {
+                        ready.push(later);
+                    }
+                }
+            }
+        }
+        if order.len() < by_id.len() {
+            return Err(Error::BadEvent("the auth events go in a circle".to_owned()));
+        }
+        Ok(order)
+    }
+}

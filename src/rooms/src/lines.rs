@@ -1,0 +1,124 @@
+//! The lines of a room's state history: where side lines begin, and what states on different lines have
+//! in common.
+//!
+//! A side line is begun for a state that is not the current one, and holds only what differs from the
+//! state it begins at. So states share everything that was decided before they parted, and what may differ
+//! between them is what was logged on their lines since.
+//!
+//! Law: an entry on which two states differ has a row in the logs of their lines after the point where
+//! their ways to the main line meet ([`differing`] lists at least these entries).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use event::state_res::StateKey;
+use names::RoomSn;
+use store::{Direction, Read};
+
+use crate::schema::{LINES, STATE_LOG};
+use crate::types::Line;
+use crate::{Error, EventNo, Point, Result, StateDelta};
+
+/// A line this deep is not built upon: the next one begins on the main line and repeats what differs, so
+/// that a lookup takes a bounded number of seeks.
+pub(crate) const MOST_DEEP: u8 = 8;
+
+/// A side line.
+pub(crate) fn get(from: &impl Read, room: RoomSn, line: u32) -> Result<Line> {
+    LINES.get(from, &(room, line))?.ok_or(Error::Damaged {
+        room: room.0,
+        why: "a line of its state history is gone",
+    })
+}
+
+/// How many lines there are between a line and the main line, itself counted.
+pub(crate) fn depth(from: &impl Read, room: RoomSn, line: u32) -> Result<u8> {
+    match line {
+        0 => Ok(0),
+        line => Ok(get(from, room, line)?.depth),
+    }
+}
+
+/// The way from a state to the main line: on each line the place up to which it counts.
+pub(crate) fn path(from: &impl Read, room: RoomSn, point: Point) -> Result<Vec<Point>> {
+    let mut path = vec![point];
+    let mut line = point.line;
+    while line != 0 {
+        let base = get(from, room, line)?.base;
+        path.push(base);
+        line = base.line;
+    }
+    Ok(path)
+}
+
+/// The same state by the place where it came to be, so that equal points mean equal states.
+pub(crate) fn normal(from: &impl Read, room: RoomSn, point: Point) -> Result<Point> {
+    let mut point = point;
+    loop {
+        let end = (room, point.line, point.place.next());
+        let last = STATE_LOG
+            .scan_before(from, &(room, point.line), &end)
+            .next();
+        if let Some(row) = last {
+            let ((_, line, place), _) = row?;
+            return Ok(Point { line, place });
+        }
+        if point.line == 0 {
+            return Ok(Point::main(EventNo::MIN));
+        }
+        point = get(from, room, point.line)?.base;
+    }
+}
+
+/// Whether a line has changes after a point on it.
+pub(crate) fn goes_on(from: &impl Read, room: RoomSn, point: Point) -> Result<bool> {
+    let start = (room, point.line, point.place.next());
+    Ok(STATE_LOG
+        .scan_from(from, &(room, point.line), &start)
+        .next()
+        .transpose()?
+        .is_some())
+}
+
+/// What changed on a line from `start` up to but not including `end`, in order.
+pub(crate) fn changes(
+    from: &impl Read,
+    room: RoomSn,
+    line: u32,
+    start: EventNo,
+    end: EventNo,
+) -> Result<Vec<StateDelta>> {
+    let (start, end) = ((room, line, start), (room, line, end));
+    let mut found = Vec::new();
+    for row in STATE_LOG.range(from, &start, &end, Direction::Forward) {
+        found.extend(row?.1);
+    }
+    Ok(found)
+}
+
+/// The entries on which the states may differ: all others are the same in each.
+pub(crate) fn differing(
+    from: &impl Read,
+    room: RoomSn,
+    points: &[Point],
+) -> Result<BTreeSet<StateKey>> {
+    // Per line: how many of the ways go over it, and the places up to which they count.
+    let mut spans: BTreeMap<u32, (usize, EventNo, EventNo)> = BTreeMap::new();
+    for point in points {
+        for Point { line, place } in path(from, room, *point)? {
+            let span = spans.entry(line).or_insert((0, place, place));
+            *span = (span.0 + 1, span.1.min(place), span.2.max(place));
+        }
+    }
+    let mut keys = BTreeSet::new();
+    for (line, (ways, least, greatest)) in spans {
+        // Up to the least place the ways have it in common, if all of them go over the line.
+        let start = match ways == points.len() {
+            true => least.next(),
+            false => EventNo::MIN,
+        };
+        for change in changes(from, room, line, start, greatest.next())? {
+            keys.insert((change.event_type.into(), change.state_key.into()));
+        }
+    }
+    Ok(keys)
+}

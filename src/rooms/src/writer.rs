@@ -1,0 +1,680 @@
+//! The one door by which events enter a room: its head, its graph, its state and all that follows from an
+//! event, in one change.
+//!
+//! A [`RoomWriter`] holds a room's head while a change is made: every event inserted sees the ones before
+//! it. [`RoomWriter::finish`] writes the head back and says whom it all concerns. Whether an event may enter
+//! is decided by those who call [`RoomWriter::insert`]: `append` for the events of this server, `ingest` for
+//! those of others.
+//!
+//! Where an event stands: one that follows all extremities stands on the current state, and changes it on the
+//! main line. Any other stands on a state of its own ([`Before::Point`]); what it changes there goes to a side
+//! line, and the current state becomes what resolution makes of all extremities.
+
+use std::borrow::Cow;
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+use event::auth::{self, AuthKey, Membership, PowerLevel, PowerLevels};
+use event::{AuthEvent, EventId, Pdu, RoomRules, SigningKey, StateLookup, identifier};
+use names::{RoomSn, UserSn};
+use store::{At, Blob, Position, Txn};
+
+use crate::resolve::{Difference, Room, Settled};
+use crate::schema::{
+    EVENT_IDS, EVENTS, HEADS, LINES, MEMBERS, STATE, STATE_HISTORY, STATE_LOG, STRIPPED_STATE,
+    TIMESTAMPS, USER_ROOMS,
+};
+use crate::types::{Line, Member, Point, StateAfter, StateDelta, UserRoom};
+use crate::{
+    Cache, Error, EventNo, Flags, Result, RoomHead, StoredEvent, auth_index, event_log, graph,
+    lines, members, redactions, relations, state,
+};
+
+/// Whom a change to a room concerns. Without events it concerns nobody.
+#[derive(Clone, Debug, Default)]
+pub struct Effects {
+    /// Users whose membership changed: joined from now on, or not.
+    pub memberships: Vec<(UserSn, bool)>,
+    /// The appended events, in order.
+    pub appended: Vec<(EventNo, EventId)>,
+}
+
+/// A state that an event is checked against and stands on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Before {
+    /// The current state.
+    Current,
+    /// A state of the past, or of a fork.
+    Point(Point),
+}
+
+/// A few entries of a state, with their parsed events.
+pub(crate) struct StateEvents {
+    entries: Vec<StateEvent>,
+    /// How many of them an event names in `auth_events`; the rest only helps to judge it.
+    selected: usize,
+}
+
+struct StateEvent {
+    event_type: Cow<'static, str>,
+    state_key: String,
+    number: EventNo,
+    event: Arc<AuthEvent>,
+}
+
+impl StateEvents {
+    /// Those of [`auth::auth_types`].
+    pub(crate) fn selected(&self) -> impl Iterator<Item = &AuthEvent> {
+        self.entries[..self.selected]
+            .iter()
+            .map(|entry| &*entry.event)
+    }
+
+    /// Their numbers.
+    pub(crate) fn selected_numbers(&self) -> Vec<EventNo> {
+        self.entries[..self.selected]
+            .iter()
+            .map(|entry| entry.number)
+            .collect()
+    }
+}
+
+impl StateLookup for StateEvents {
+    fn get(&self, event_type: &str, state_key: &str) -> Option<&AuthEvent> {
+        self.entries
+            .iter()
+            .find(|entry| entry.event_type == event_type && entry.state_key == state_key)
+            .map(|entry| &*entry.event)
+    }
+}
+
+/// An event that is to be kept, and what was found out about it.
+pub(crate) struct Admission<'a> {
+    pub pdu: &'a Pdu,
+    pub sender: UserSn,
+    /// Of a member event: the number of the user it is about, if that is a user.
+    pub target: Option<UserSn>,
+    /// The events that it names in `auth_events`.
+    pub auth_events: Vec<EventNo>,
+    /// Those of its `prev_events` that are here.
+    pub prev_events: Vec<(EventNo, String)>,
+    /// Those that are not.
+    pub missing: Vec<String>,
+    /// The state right before it.
+    pub before: Before,
+    /// [`Flags::REJECTED`], [`Flags::SOFT_FAILED`] or neither.
+    pub verdict: Flags,
+    /// If it is here as an outlier: its number.
+    pub outlier: Option<EventNo>,
+    /// An accepted event that is here follows it.
+    pub followed: bool,
+}
+
+/// What a writer needs from outside.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// Parsed state events.
+    pub cache: &'a Cache,
+    /// The key that the server signs with.
+    pub key: &'a SigningKey,
+    /// Milliseconds since 1970.
+    pub now_ms: u64,
+}
+
+/// A room while a change is made to it.
+pub struct RoomWriter<'a> {
+    pub(crate) txn: &'a mut Txn,
+    context: Context<'a>,
+    room: RoomSn,
+    room_id: String,
+    rules: &'static RoomRules,
+    head: RoomHead,
+    /// What was committed before this change.
+    settled: Settled,
+    changed: bool,
+    effects: Effects,
+}
+
+impl<'a> RoomWriter<'a> {
+    /// Opens a room that exists.
+    ///
+    /// # Errors
+    /// [`Error::UnknownRoom`], [`Error::UnsupportedVersion`].
+    pub fn open(txn: &'a mut Txn, context: Context<'a>, room: RoomSn) -> Result<Self> {
+        let head = event_log::head(txn, room)?.ok_or(Error::UnknownRoom)?;
+        let rules = head
+            .rules()
+            .ok_or_else(|| Error::UnsupportedVersion(head.version.clone()))?;
+        let room_id = names::room_id(txn, room)?;
+        let settled = Settled::of(txn.base(), room)?;
+        Ok(Self {
+            txn,
+            context,
+            room,
+            room_id,
+            rules,
+            head,
+            settled,
+            changed: false,
+            effects: Effects::default(),
+        })
+    }
+
+    /// Begins a room with its create event.
+    ///
+    /// # Errors
+    /// If the create event is not allowed.
+    pub fn begin(
+        txn: &'a mut Txn,
+        context: Context<'a>,
+        rules: &'static RoomRules,
+        room: RoomSn,
+        creator: UserSn,
+        create: &Pdu,
+    ) -> Result<Self> {
+        let mut writer = Self::begin_empty(txn, context, rules, room, create)?;
+        writer.insert(Admission {
+            pdu: create,
+            sender: creator,
+            target: None,
+            auth_events: Vec::new(),
+            prev_events: Vec::new(),
+            missing: Vec::new(),
+            before: Before::Current,
+            verdict: Flags::default(),
+            outlier: None,
+            followed: false,
+        })?;
+        Ok(writer)
+    }
+
+    /// A room that has no events yet.
+    pub(crate) fn begin_empty(
+        txn: &'a mut Txn,
+        context: Context<'a>,
+        rules: &'static RoomRules,
+        room: RoomSn,
+        create: &Pdu,
+    ) -> Result<Self> {
+        let nothing = StateEvents {
+            entries: Vec::new(),
+            selected: 0,
+        };
+        auth::check(rules, create, &nothing)?;
+        let head = RoomHead {
+            version: rules.version.to_string(),
+            create: EventNo::FIRST,
+            extremities: Vec::new(),
+            next: EventNo::FIRST,
+            depth: 0,
+            side_lines: 0,
+            joined: 0,
+            invited: 0,
+        };
+        Ok(Self {
+            txn,
+            context,
+            room,
+            room_id: create.room_id().to_owned(),
+            rules,
+            head,
+            settled: Settled::NOTHING,
+            changed: false,
+            effects: Effects::default(),
+        })
+    }
+
+    /// The room's number.
+    pub fn room(&self) -> RoomSn {
+        self.room
+    }
+
+    /// The room's id.
+    pub fn room_id(&self) -> &str {
+        &self.room_id
+    }
+
+    /// The name of this server.
+    pub fn server_name(&self) -> &str {
+        self.context.key.server_name()
+    }
+
+    /// The rules of the room's version.
+    pub fn rules(&self) -> &'static RoomRules {
+        self.rules
+    }
+
+    /// Where the room has got to.
+    pub fn head(&self) -> &RoomHead {
+        &self.head
+    }
+
+    /// What events are signed with.
+    pub(crate) fn key(&self) -> &'a SigningKey {
+        self.context.key
+    }
+
+    /// Parsed state events.
+    pub(crate) fn cache(&self) -> &'a Cache {
+        self.context.cache
+    }
+
+    pub(crate) fn head_mut(&mut self) -> &mut RoomHead {
+        self.changed = true;
+        &mut self.head
+    }
+
+    /// The room with everything inserted so far.
+    pub(crate) fn read(&self) -> &Txn {
+        self.txn
+    }
+
+    /// The change so far: shows the room with everything appended.
+    pub fn txn(&mut self) -> &mut Txn {
+        self.txn
+    }
+
+    /// The room, for resolving its states.
+    pub(crate) fn states(&self) -> Room<'_, Txn> {
+        Room {
+            from: self.txn,
+            cache: self.context.cache,
+            rules: self.rules,
+            room: self.room,
+            create: self.head.create,
+            settled: self.settled,
+        }
+    }
+
+    /// The parsed event of an entry of the current state.
+    pub fn state_event(&self, event_type: &str, state_key: &str) -> Result<Option<Arc<AuthEvent>>> {
+        match state::current(self.txn, self.room, event_type, state_key)? {
+            Some(no) => {
+                let cache = self.context.cache;
+                Ok(Some(cache.auth_event(self.txn, self.rules, self.room, no)?))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// The entries that authorisation asks for in the state `before`, and the create event.
+    pub(crate) fn state_events<'k>(
+        &self,
+        selected: impl IntoIterator<Item = AuthKey<'k>>,
+        before: Before,
+    ) -> Result<StateEvents> {
+        let mut keys: Vec<(&'static str, String)> = Vec::with_capacity(6);
+        for (of, key) in selected {
+            keys.push((of, key.into_owned()));
+        }
+        let selected = keys.len();
+        if !keys.iter().any(|(of, _)| *of == CREATE) {
+            keys.push((CREATE, String::new()));
+        }
+        let asked: Vec<_> = keys.iter().map(|(of, key)| (*of, key.as_str())).collect();
+        let numbers = match before {
+            Before::Current => state::current_many(self.txn, self.room, &asked)?,
+            Before::Point(point) => {
+                let mut numbers = Vec::with_capacity(asked.len());
+                for (of, key) in &asked {
+                    numbers.push(state::at(self.txn, self.room, of, key, point)?);
+                }
+                numbers
+            }
+        };
+        let mut found = StateEvents {
+            entries: Vec::with_capacity(keys.len()),
+            selected: 0,
+        };
+        for (index, ((of, state_key), number)) in keys.into_iter().zip(numbers).enumerate() {
+            let Some(number) = number else { continue };
+            let cache = self.context.cache;
+            let event = cache.auth_event(self.txn, self.rules, self.room, number)?;
+            found.entries.push(StateEvent {
+                event_type: Cow::Borrowed(of),
+                state_key,
+                number,
+                event,
+            });
+            if index < selected {
+                found.selected = found.entries.len();
+            }
+        }
+        Ok(found)
+    }
+
+    /// A user's power level in the current state.
+    pub fn power_level(&self, user_id: &str) -> Result<PowerLevel> {
+        self.with_power_levels(|levels| levels.user(user_id))
+    }
+
+    /// Runs `look` on the room's power levels.
+    pub fn with_power_levels<T>(&self, look: impl FnOnce(&PowerLevels<'_>) -> T) -> Result<T> {
+        self.with_power_levels_in(Before::Current, look)
+    }
+
+    pub(crate) fn with_power_levels_in<T>(
+        &self,
+        state: Before,
+        look: impl FnOnce(&PowerLevels<'_>) -> T,
+    ) -> Result<T> {
+        let damaged = Error::Damaged {
+            room: self.room.0,
+            why: "no usable create event",
+        };
+        let keys = [(POWER_LEVELS, Cow::Borrowed(""))];
+        let events = self.state_events(keys, state)?;
+        let Some(create) = events.get(CREATE, "") else {
+            return Err(damaged);
+        };
+        match PowerLevels::of_events(self.rules, create, events.get(POWER_LEVELS, "")) {
+            Some(levels) => Ok(look(&levels)),
+            None => Err(damaged),
+        }
+    }
+
+    /// The next place in the room's history.
+    pub(crate) fn take_place(&mut self) -> EventNo {
+        let no = self.head.next;
+        self.head_mut().next = no.next();
+        no
+    }
+
+    /// Writes an event, and all that follows from it.
+    pub(crate) fn insert(&mut self, new: Admission<'_>) -> Result<EventNo> {
+        let (room, pdu) = (self.room, new.pdu);
+        let is_state = pdu.state_key().is_some();
+        let own_key = pdu
+            .state_key()
+            .filter(|_| !new.verdict.has(Flags::REJECTED))
+            .map(|state_key| (pdu.event_type().into(), state_key.into()));
+        // A line for what the event changes, where the current state is not what it changes.
+        let line = match (new.before, &own_key) {
+            (Before::Point(point), Some(_)) => Some((self.line_from(point)?, point)),
+            _ => None,
+        };
+        let no = self.take_place();
+        let number = new.outlier.unwrap_or(no);
+        let relation = relations::parse(pdu.content()).filter(|_| new.verdict.is_visible());
+        let flags = match is_state {
+            true => new.verdict.with(Flags::STATE),
+            false => new.verdict,
+        };
+        let stored = StoredEvent {
+            position: Position::PENDING,
+            flags,
+            state: match (new.before, line) {
+                (Before::Current, _) => StateAfter::Line(0),
+                (Before::Point(_), Some((line, _))) => StateAfter::Line(line),
+                (Before::Point(point), None) => StateAfter::Point(point),
+            },
+            outlier: new.outlier,
+            sender: new.sender,
+            event_id: pdu.event_id().clone(),
+            thread_root: relations::thread_root(self.txn, room, relation.as_ref())?,
+            json: pdu.shared_json(),
+        };
+        self.write_event(pdu, no, &stored, &new);
+        if let Some(relation) = &relation {
+            relations::add(self.txn, room, relation, no, &stored, pdu.event_type())?;
+        }
+        if let Some(key) = own_key {
+            if new.outlier.is_none() {
+                auth_index::add(self.txn, room, number, &new.auth_events)?;
+            }
+            let change = vec![(key, Some(number))];
+            match line {
+                Some((line, point)) => self.write_line(line, no, point, &change)?,
+                None => self.set_current(no, &change, new.target)?,
+            }
+        }
+        if new.verdict.is_visible() {
+            self.head_mut().depth = self.head.depth.max(pdu.depth());
+            graph::extend(self, no, pdu.event_id(), &new.prev_events, new.followed)?;
+            if new.before != Before::Current {
+                self.resolve_current(no)?;
+            }
+            redactions::follow(self, no, pdu, new.before)?;
+            self.effects.appended.push((no, pdu.event_id().clone()));
+        }
+        Ok(no)
+    }
+
+    fn write_event(&mut self, pdu: &Pdu, no: EventNo, stored: &StoredEvent, new: &Admission<'_>) {
+        let room = self.room;
+        EVENTS.put(self.txn, &(room, no), stored);
+        match new.outlier {
+            Some(outlier) => event_log::set_place(self.txn, room, outlier, no),
+            None => EVENT_IDS.put(self.txn, &pdu.event_id().to_string(), &(room, no)),
+        }
+        let ts = u64::try_from(pdu.origin_server_ts()).unwrap_or(0);
+        TIMESTAMPS.put(self.txn, &(room, ts, no), &());
+        graph::note_missing(self.txn, room, no, &new.missing);
+    }
+
+    /// A line to change the state at `point` on: the one it is on, if that ends there, or a new one.
+    pub(crate) fn line_from(&mut self, point: Point) -> Result<u32> {
+        if point.line != 0 && !lines::goes_on(self.txn, self.room, point)? {
+            return Ok(point.line);
+        }
+        let depth = lines::depth(self.txn, self.room, point.line)?;
+        let deep = depth >= lines::MOST_DEEP;
+        let base = match deep {
+            false => point,
+            true => *lines::path(self.txn, self.room, point)?
+                .last()
+                .unwrap_or(&point),
+        };
+        let line = self.head.side_lines + 1;
+        self.head_mut().side_lines = line;
+        let depth = if deep { 1 } else { depth + 1 };
+        LINES.put(self.txn, &(self.room, line), &Line { base, depth });
+        if deep {
+            let difference = self.states().between(base, point)?;
+            let place = self.take_place();
+            self.write_line(line, place, base, &difference)?;
+        }
+        Ok(line)
+    }
+
+    /// Writes what differs from the state at `before` on a side line, at `place`.
+    pub(crate) fn write_line(
+        &mut self,
+        line: u32,
+        place: EventNo,
+        before: Point,
+        difference: &Difference,
+    ) -> Result<()> {
+        let mut changes = Vec::with_capacity(difference.len());
+        for ((event_type, state_key), after) in difference {
+            let before = state::at(self.txn, self.room, event_type, state_key, before)?;
+            changes.push(StateDelta {
+                event_type: event_type.to_string(),
+                state_key: state_key.to_string(),
+                before,
+                after: *after,
+            });
+        }
+        self.write_changes(line, place, &changes);
+        Ok(())
+    }
+
+    fn write_changes(&mut self, line: u32, place: EventNo, changes: &Vec<StateDelta>) {
+        let room = self.room;
+        for change in changes {
+            let (of, key) = (change.event_type.clone(), change.state_key.clone());
+            let after = change.after.unwrap_or(EventNo::MIN);
+            STATE_HISTORY.put(self.txn, &(room, of, key, line, Reverse(place)), &after);
+        }
+        STATE_LOG.put(self.txn, &(room, line, place), changes);
+    }
+
+    /// A state on a side line that differs from the state at `base`.
+    pub(crate) fn write_state(&mut self, base: Point, difference: &Difference) -> Result<Point> {
+        if difference.is_empty() {
+            return Ok(base);
+        }
+        let line = self.line_from(base)?;
+        let place = self.take_place();
+        self.write_line(line, place, base, difference)?;
+        Ok(Point { line, place })
+    }
+
+    /// The state that resolution makes of several.
+    pub(crate) fn merge(&mut self, points: &[Point]) -> Result<Point> {
+        let Some(base) = points.first() else {
+            return Ok(Point::default());
+        };
+        let difference = self.states().resolve(*base, points)?;
+        self.write_state(*base, &difference)
+    }
+
+    /// What the next event of this server follows, and the state there.
+    pub(crate) fn next_prev_events(&mut self) -> Result<(Vec<(EventNo, String)>, Before)> {
+        let prev_events = graph::next_prev_events(self);
+        if prev_events.len() == self.head.extremities.len() {
+            return Ok((prev_events, Before::Current));
+        }
+        let points = graph::states_of(self.txn, self.room, &prev_events)?;
+        let point = self.merge(&points)?;
+        Ok((prev_events, Before::Point(point)))
+    }
+
+    /// Makes the current state what resolution makes of the extremities.
+    fn resolve_current(&mut self, no: EventNo) -> Result<()> {
+        let points = graph::states_of(self.txn, self.room, &self.head.extremities)?;
+        let difference = self.states().resolve(Point::main(no), &points)?;
+        if !difference.is_empty() {
+            self.set_current(no, &difference, None)?;
+        }
+        Ok(())
+    }
+
+    /// Changes the current state, and all that follows from it. `target` is the user of a member event, if
+    /// there is one change and the user is known.
+    pub(crate) fn set_current(
+        &mut self,
+        no: EventNo,
+        difference: &Difference,
+        target: Option<UserSn>,
+    ) -> Result<()> {
+        let mut changes = Vec::with_capacity(difference.len());
+        for ((event_type, state_key), after) in difference {
+            let key = (self.room, event_type.to_string(), state_key.to_string());
+            let before = STATE.get(self.txn, &key)?;
+            match after {
+                Some(after) => STATE.put(self.txn, &key, after),
+                None => STATE.delete(self.txn, &key),
+            }
+            changes.push(StateDelta {
+                event_type: key.1,
+                state_key: key.2,
+                before,
+                after: *after,
+            });
+        }
+        self.write_changes(0, no, &changes);
+        for change in &changes {
+            if change.event_type == "m.room.member" && identifier::is_user_id(&change.state_key) {
+                let target = match target {
+                    Some(target) => target,
+                    None => names::user_sn(self.txn, &change.state_key)?.ok_or(Error::Damaged {
+                        room: self.room.0,
+                        why: "a member has no number",
+                    })?,
+                };
+                self.set_member(target, change)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn set_member(&mut self, target: UserSn, change: &StateDelta) -> Result<()> {
+        let room = self.room;
+        let event = match change.after {
+            Some(no) => {
+                let cache = self.context.cache;
+                Some((no, cache.auth_event(self.txn, self.rules, room, no)?))
+            }
+            None => None,
+        };
+        let now = match &event {
+            Some((_, event)) => event.membership().unwrap_or(Membership::Other),
+            None => Membership::Leave,
+        };
+        let before = members::membership(self.txn, room, target)?;
+        let count = |of: Membership| u64::from(now == of).wrapping_sub(u64::from(before == of));
+        let head = self.head_mut();
+        head.joined = head.joined.wrapping_add(count(Membership::Join));
+        head.invited = head.invited.wrapping_add(count(Membership::Invite));
+        match &event {
+            Some((no, _)) => MEMBERS.put(self.txn, &(room, target), &Member::new(now, *no)),
+            None => MEMBERS.delete(self.txn, &(room, target)),
+        }
+        if target.is_local() {
+            let no = change.after.or(change.before).unwrap_or_default();
+            USER_ROOMS.put(self.txn, &(target, room), &At::now(UserRoom::new(now, no)));
+            match &event {
+                Some((_, event)) if matches!(now, Membership::Invite | Membership::Knock) => {
+                    let state = self.stripped_state_for(event.pdu())?;
+                    STRIPPED_STATE.put(self.txn, &(target, room), &Blob(state));
+                }
+                _ => STRIPPED_STATE.delete(self.txn, &(target, room)),
+            }
+        }
+        self.effects
+            .memberships
+            .push((target, now == Membership::Join));
+        Ok(())
+    }
+
+    /// What an invited or knocking user may know: <https://spec.matrix.org/v1.19/client-server-api/#stripped-state>.
+    fn stripped_state_for(&self, member: &Pdu) -> Result<Vec<u8>> {
+        let mut out = vec![b'['];
+        let sender = member.sender();
+        let keys = STRIPPED_TYPES
+            .iter()
+            .map(|of| (*of, ""))
+            .chain([("m.room.member", sender)]);
+        for (event_type, state_key) in keys {
+            if Some(state_key) == member.state_key() && event_type == "m.room.member" {
+                continue;
+            }
+            if let Some(event) = self.state_event(event_type, state_key)? {
+                event::render::stripped_state(&mut out, event.pdu().json());
+                out.push(b',');
+            }
+        }
+        event::render::stripped_state(&mut out, member.json());
+        out.push(b']');
+        Ok(out)
+    }
+
+    /// Milliseconds since 1970.
+    pub fn now_ms(&self) -> u64 {
+        self.context.now_ms
+    }
+
+    /// Writes the head back, if anything was inserted.
+    pub fn finish(self) -> Effects {
+        if self.changed {
+            HEADS.put(self.txn, &self.room, &self.head);
+        }
+        self.effects
+    }
+}
+
+const CREATE: &str = "m.room.create";
+const POWER_LEVELS: &str = "m.room.power_levels";
+
+/// The types shown to those who are invited or knock, all with an empty state key.
+const STRIPPED_TYPES: [&str; 8] = [
+    "m.room.create",
+    "m.room.name",
+    "m.room.avatar",
+    "m.room.topic",
+    "m.room.join_rules",
+    "m.room.canonical_alias",
+    "m.room.encryption",
+    "m.room.tombstone",
+];
