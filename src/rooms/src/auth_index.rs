@@ -65,65 +65,78 @@ pub(crate) fn chain(
     Ok(chain)
 }
 
+/// What is known of an event without looking at who names it.
+pub(crate) enum Standing {
+    /// The states agree on it.
+    Agreed,
+    /// They do not, and no event can name it: its type is none that authorisation asks for.
+    Unnamed,
+    /// They do not.
+    Other,
+}
+
 /// Answers whether events are in the auth chain of what several states agree on, or are part of it.
 pub(crate) struct AgreedChain<'a, R: Read, F> {
     from: &'a R,
     room: RoomSn,
-    /// Whether an event is one on which the states agree.
-    is_agreed: F,
+    standing: F,
     known: HashMap<EventNo, bool>,
 }
 
-impl<'a, R: Read, F: FnMut(EventNo) -> Result<bool>> AgreedChain<'a, R, F> {
-    pub(crate) fn new(from: &'a R, room: RoomSn, is_agreed: F) -> Self {
+impl<'a, R: Read, F: FnMut(EventNo) -> Result<Standing>> AgreedChain<'a, R, F> {
+    pub(crate) fn new(from: &'a R, room: RoomSn, standing: F) -> Self {
         Self {
             from,
             room,
-            is_agreed,
+            standing,
             known: HashMap::new(),
         }
     }
 
     /// Looks for a way over citations from the event to one on which the states agree.
     pub(crate) fn contains(&mut self, no: EventNo) -> Result<bool> {
-        if let Some(known) = self.known.get(&no) {
-            return Ok(*known);
+        let mut seen = vec![no];
+        let mut open = VecDeque::from([no]);
+        if let Some(known) = self.look_at(no)? {
+            return Ok(known);
         }
-        let mut seen = BTreeSet::from([no]);
-        let mut open = VecDeque::new();
-        if self.decides(no)? == Some(true) {
-            return Ok(self.remember(no));
-        }
-        open.push_back(no);
         while let Some(at) = open.pop_front() {
             for row in CITATIONS.scan(self.from, &(self.room, at), Direction::Forward) {
                 let ((_, _, Reverse(citing)), ()) = row?;
-                if !seen.insert(citing) {
-                    continue;
-                }
-                match self.decides(citing)? {
-                    Some(true) => return Ok(self.remember(no)),
-                    // What is known to be outside leads nowhere.
+                match self.look_at(citing)? {
+                    Some(true) => {
+                        // Nothing is known of what was only met on the way.
+                        for no in seen {
+                            self.known.remove(&no);
+                        }
+                        self.known.insert(no, true);
+                        return Ok(true);
+                    }
                     Some(false) => {}
-                    None => open.push_back(citing),
+                    None => {
+                        self.known.insert(citing, false);
+                        seen.push(citing);
+                        open.push_back(citing);
+                    }
                 }
             }
         }
-        // Nothing that was seen leads to anything agreed.
-        self.known.extend(seen.into_iter().map(|no| (no, false)));
+        // Nothing that was met leads to anything agreed.
+        self.known.insert(no, false);
         Ok(false)
     }
 
-    fn remember(&mut self, no: EventNo) -> bool {
-        self.known.insert(no, true);
-        true
-    }
-
-    /// What is known of an event without looking further.
-    fn decides(&mut self, no: EventNo) -> Result<Option<bool>> {
+    /// Whether the event is in the chain, if that is known without looking at who names it.
+    fn look_at(&mut self, no: EventNo) -> Result<Option<bool>> {
         if let Some(known) = self.known.get(&no) {
             return Ok(Some(*known));
         }
-        Ok((self.is_agreed)(no)?.then_some(true))
+        let known = match (self.standing)(no)? {
+            Standing::Agreed => true,
+            Standing::Unnamed => false,
+            Standing::Other => return Ok(None),
+        };
+        self.known.insert(no, known);
+        Ok(Some(known))
     }
 }

@@ -8,13 +8,21 @@ use names::RoomSn;
 use quick_cache::sync::Cache as Lru;
 use store::Read;
 
-use crate::resolve::Difference;
-use crate::{Error, EventNo, Flags, Point, Result, event_log};
+use crate::resolve::{Difference, Settled};
+use crate::{Error, EventNo, Flags, Point, Result, auth_index, event_log};
 
 /// State events as the authorisation rules use them, by place.
 pub struct Cache {
     auth_events: Lru<(RoomSn, EventNo), Arc<AuthEvent>>,
+    auth_nodes: Lru<(RoomSn, EventNo), CachedNode>,
     resolutions: Lru<(RoomSn, Question), Arc<Difference>>,
+}
+
+/// See [`crate::types::AuthNode`].
+#[derive(Clone)]
+pub(crate) struct CachedNode {
+    pub generation: u32,
+    pub auth_events: Arc<[EventNo]>,
 }
 
 /// A state, and the states that are to be resolved: how does the first differ from the result?
@@ -27,6 +35,7 @@ impl Default for Cache {
     fn default() -> Self {
         Self {
             auth_events: Lru::new(50_000),
+            auth_nodes: Lru::new(100_000),
             resolutions: Lru::new(1_000),
         }
     }
@@ -49,6 +58,30 @@ impl Cache {
             self.resolutions
                 .insert((room, question), Arc::clone(answer));
         }
+    }
+
+    /// The auth events of an accepted state event.
+    pub(crate) fn auth_node(
+        &self,
+        from: &impl Read,
+        room: RoomSn,
+        no: EventNo,
+        settled: Settled,
+    ) -> Result<Option<CachedNode>> {
+        if let Some(node) = self.auth_nodes.get(&(room, no)) {
+            return Ok(Some(node));
+        }
+        let Some(node) = auth_index::node(from, room, no)? else {
+            return Ok(None);
+        };
+        let node = CachedNode {
+            generation: node.generation,
+            auth_events: node.auth_events.into(),
+        };
+        if settled.has_event(no) {
+            self.auth_nodes.insert((room, no), node.clone());
+        }
+        Ok(Some(node))
     }
 
     /// The parsed event at a place.

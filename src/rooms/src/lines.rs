@@ -6,9 +6,9 @@
 //! between them is what was logged on their lines since.
 //!
 //! Law: an entry on which two states differ has a row in the logs of their lines after the point where
-//! their ways to the main line meet ([`differing`] lists at least these entries).
+//! their ways to the main line meet ([`compare`] lists at least these entries).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use event::state_res::StateKey;
 use names::RoomSn;
@@ -79,46 +79,91 @@ pub(crate) fn goes_on(from: &impl Read, room: RoomSn, point: Point) -> Result<bo
         .is_some())
 }
 
-/// What changed on a line from `start` up to but not including `end`, in order.
-pub(crate) fn changes(
+/// What changed on a line from `start` up to but not including `end`, in order, and where.
+pub(crate) fn log(
     from: &impl Read,
     room: RoomSn,
     line: u32,
     start: EventNo,
     end: EventNo,
-) -> Result<Vec<StateDelta>> {
+) -> Result<Vec<(EventNo, StateDelta)>> {
     let (start, end) = ((room, line, start), (room, line, end));
     let mut found = Vec::new();
     for row in STATE_LOG.range(from, &start, &end, Direction::Forward) {
-        found.extend(row?.1);
+        let ((_, _, place), changes) = row?;
+        found.extend(changes.into_iter().map(|change| (place, change)));
     }
     Ok(found)
 }
 
-/// The entries on which the states may differ: all others are the same in each.
-pub(crate) fn differing(
+/// The entries on which the states may differ, with what each state has; all others are the same in each.
+///
+/// Read from the logs alone: an entry that a state's way says nothing of is as it was where the ways meet, which
+/// is what the first change on another way began from.
+pub(crate) fn compare(
     from: &impl Read,
     room: RoomSn,
     points: &[Point],
-) -> Result<BTreeSet<StateKey>> {
+) -> Result<BTreeMap<StateKey, Vec<Option<EventNo>>>> {
+    let mut ways = Vec::with_capacity(points.len());
     // Per line: how many of the ways go over it, and the places up to which they count.
-    let mut spans: BTreeMap<u32, (usize, EventNo, EventNo)> = BTreeMap::new();
+    let mut spans: BTreeMap<u32, Span> = BTreeMap::new();
     for point in points {
-        for Point { line, place } in path(from, room, *point)? {
-            let span = spans.entry(line).or_insert((0, place, place));
-            *span = (span.0 + 1, span.1.min(place), span.2.max(place));
+        let way = path(from, room, *point)?;
+        for Point { line, place } in &way {
+            let span = spans.entry(*line).or_insert(Span {
+                ways: 0,
+                least: *place,
+                greatest: *place,
+                log: Vec::new(),
+            });
+            span.ways += 1;
+            span.least = span.least.min(*place);
+            span.greatest = span.greatest.max(*place);
         }
+        ways.push(way);
     }
-    let mut keys = BTreeSet::new();
-    for (line, (ways, least, greatest)) in spans {
+    for (line, span) in &mut spans {
         // Up to the least place the ways have it in common, if all of them go over the line.
-        let start = match ways == points.len() {
-            true => least.next(),
+        let start = match span.ways == points.len() {
+            true => span.least.next(),
             false => EventNo::MIN,
         };
-        for change in changes(from, room, line, start, greatest.next())? {
-            keys.insert((change.event_type.into(), change.state_key.into()));
+        span.log = log(from, room, *line, start, span.greatest.next())?;
+    }
+    let mut found: BTreeMap<StateKey, Vec<Option<EventNo>>> = BTreeMap::new();
+    // What the first way that changes an entry began from is what the ways have in common.
+    for (index, way) in ways.iter().enumerate() {
+        for change in changes_on(way, &spans) {
+            let key = (
+                change.event_type.as_str().into(),
+                change.state_key.as_str().into(),
+            );
+            let values = found
+                .entry(key)
+                .or_insert_with(|| vec![change.before; points.len()]);
+            values[index] = change.after;
         }
     }
-    Ok(keys)
+    Ok(found)
+}
+
+/// What is between the meeting of the ways and their ends on one line.
+struct Span {
+    ways: usize,
+    least: EventNo,
+    greatest: EventNo,
+    log: Vec<(EventNo, StateDelta)>,
+}
+
+/// The changes on one way, in order.
+fn changes_on<'a>(
+    way: &'a [Point],
+    spans: &'a BTreeMap<u32, Span>,
+) -> impl Iterator<Item = &'a StateDelta> {
+    way.iter().rev().flat_map(|point| {
+        let log = spans.get(&point.line).map_or(&[][..], |span| &span.log);
+        let upto = log.partition_point(|(place, _)| *place <= point.place);
+        log[..upto].iter().map(|(_, change)| change)
+    })
 }

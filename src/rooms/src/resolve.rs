@@ -1,7 +1,7 @@
 //! Resolving states of a room that differ, at the cost of what they differ in.
 //!
 //! The states are [`Point`]s; what they may differ in is in the logs of their lines since they parted
-//! ([`lines::differing`]), and the difference of their auth chains comes from [`crate::auth_index`]. Nothing
+//! ([`lines::compare`]), and the difference of their auth chains comes from [`crate::auth_index`]. Nothing
 //! else of the states is looked at, however large the room.
 //!
 //! Law: the answer is the difference between the first state and what [`event::state_res::resolve`] gives
@@ -14,11 +14,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use event::state_res::{self, AuthEventIds, Conflict, EventSource, ResolutionError, StateKey};
-use event::{AuthEvent, RoomRules, StateResolution};
+use event::{AuthEvent, RoomRules, StateResolution, auth};
 use names::RoomSn;
 use store::Read;
 
-use crate::auth_index::{self, AgreedChain};
+use crate::auth_index::{AgreedChain, Standing};
 use crate::{Cache, Error, EventNo, Point, Result, event_log, lines, state};
 
 /// How one state differs from another: entries and the events that set them, if any.
@@ -47,6 +47,11 @@ impl Settled {
             },
             None => Settled::NOTHING,
         })
+    }
+
+    /// Whether an event was committed, by its number.
+    pub(crate) fn has_event(&self, no: EventNo) -> bool {
+        no >= EventNo::FIRST && no < self.next
     }
 
     fn has(&self, point: Point) -> bool {
@@ -94,11 +99,9 @@ impl<R: Read> Room<'_, R> {
     /// How the state at `to` differs from that at `base`.
     pub(crate) fn between(&self, base: Point, to: Point) -> Result<Difference> {
         let mut difference = Difference::new();
-        for key in lines::differing(self.from, self.room, &[base, to])? {
-            let [before, after] = [base, to].map(|point| self.at(&key, point));
-            let after = after?;
-            if before? != after {
-                difference.push((key, after));
+        for (key, values) in lines::compare(self.from, self.room, &[base, to])? {
+            if values[0] != values[1] {
+                difference.push((key, values[1]));
             }
         }
         Ok(difference)
@@ -163,11 +166,7 @@ impl<R: Read> Room<'_, R> {
             decided: BTreeMap::new(),
             events: vec![Vec::new(); points.len()],
         };
-        for key in lines::differing(self.from, self.room, points)? {
-            let mut values = Vec::with_capacity(points.len());
-            for point in points {
-                values.push(self.at(&key, *point)?);
-            }
+        for (key, values) in lines::compare(self.from, self.room, points)? {
             let distinct: BTreeSet<EventNo> = values.iter().flatten().copied().collect();
             let absent = values.contains(&None);
             match distinct.first() {
@@ -203,7 +202,11 @@ impl<R: Read> Room<'_, R> {
                 let event = self.event(no)?;
                 let pdu = event.pdu();
                 let state_key = pdu.state_key().unwrap_or_default();
-                Ok(agreed.get(pdu.event_type(), state_key)? == Some(no))
+                Ok(match agreed.get(pdu.event_type(), state_key)? {
+                    Some(agreed) if agreed == no => Standing::Agreed,
+                    _ if auth::is_auth_type(pdu.event_type()) => Standing::Other,
+                    _ => Standing::Unnamed,
+                })
             });
             let difference = state_res::auth_difference_of_conflict(
                 &disagreement.events,
@@ -282,12 +285,16 @@ impl<R: Read> EventSource for Room<'_, R> {
     }
 
     fn auth_events(&self, no: EventNo) -> Result<Option<AuthEventIds<EventNo>>> {
-        let node = auth_index::node(self.from, self.room, no)?;
-        Ok(node.map(|node| node.auth_events.into()))
+        let node = self
+            .cache
+            .auth_node(self.from, self.room, no, self.settled)?;
+        Ok(node.map(|node| node.auth_events))
     }
 
     fn generation(&self, no: EventNo) -> Result<Option<u32>> {
-        let node = auth_index::node(self.from, self.room, no)?;
+        let node = self
+            .cache
+            .auth_node(self.from, self.room, no, self.settled)?;
         Ok(node.map(|node| node.generation))
     }
 

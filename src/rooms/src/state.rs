@@ -217,5 +217,6 @@ pub fn changes(
     start: EventNo,
     end: EventNo,
 ) -> Result<Vec<StateDelta>> {
-    lines::changes(from, room, 0, start, end)
+    let log = lines::log(from, room, 0, start, end)?;
+    Ok(log.into_iter().map(|(_, change)| change).collect())
 }

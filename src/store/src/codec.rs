@@ -89,22 +89,24 @@ impl<'a> Decoder<'a> {
     /// The next terminated byte string.
     pub fn terminated(&mut self) -> Result<Vec<u8>> {
         let mut out = Vec::new();
-        let mut at = 0;
         loop {
-            match (self.rest.get(at), self.rest.get(at + 1)) {
-                (Some(0), Some(0)) => {
-                    self.rest = &self.rest[at + 2..];
+            let zero = self.rest.iter().position(|byte| *byte == 0);
+            let (piece, after) = match zero.and_then(|zero| self.rest.split_at_checked(zero + 1)) {
+                Some(split) => split,
+                None => return Err(self.corrupt("unterminated string")),
+            };
+            match after.split_first() {
+                Some((0, rest)) => {
+                    out.extend_from_slice(&piece[..piece.len() - 1]);
+                    self.rest = rest;
                     return Ok(out);
                 }
-                (Some(0), Some(0xFF)) => {
-                    out.push(0);
-                    at += 2;
+                // A zero byte of the string itself.
+                Some((0xFF, rest)) => {
+                    out.extend_from_slice(piece);
+                    self.rest = rest;
                 }
-                (Some(0), _) | (None, _) => return Err(self.corrupt("unterminated string")),
-                (Some(&byte), _) => {
-                    out.push(byte);
-                    at += 1;
-                }
+                _ => return Err(self.corrupt("unterminated string")),
             }
         }
     }
