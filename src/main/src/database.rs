@@ -2,10 +2,15 @@
 
 use config::Config;
 use store::rocks::{Limits, Rocks};
-use store::{Options, Store, StoreError, SyncMode, TableInfo};
+use store::{Migration, Options, Store, StoreError, SyncMode, TableInfo};
 
 /// The schema that this binary writes. It grows with every change of stored bytes, together with a migration.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
+
+const MIGRATIONS: &[Migration] = &[Migration {
+    to: 2,
+    run: rooms::migrations::index_auth_events,
+}];
 
 /// Left free on the disk, so that compaction and the log of the database can go on when writes are refused.
 const RESERVE_BYTES: u64 = 256 << 20;
@@ -30,7 +35,7 @@ pub fn open(config: &Config) -> Result<Store, StoreError> {
     let options = Options {
         sync,
         schema: SCHEMA,
-        migrations: &[],
+        migrations: MIGRATIONS,
         reserve_bytes: RESERVE_BYTES,
         on_fatal: Box::new(end_process),
     };

@@ -30,6 +30,7 @@ pub mod ingest;
 mod lines;
 pub mod members;
 pub mod membership;
+pub mod migrations;
 pub mod receipts;
 mod redactions;
 pub mod relations;
