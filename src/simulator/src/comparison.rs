@@ -99,14 +99,21 @@ impl Simulation {
         wire: &Rc<Wire>,
         outlier: bool,
         state: Option<&[EventId]>,
-    ) -> Result<Received, Trouble> {
+    ) -> Result<Option<Received>, Trouble> {
         let Ok(event) = &wire.verified else {
             return Err(Trouble("what was refused is received".to_owned()));
         };
         let before = self.servers[server].extremities()?;
         let received = self.servers[server].receive(self.now_ms, event, outlier, state)?;
-        let Received::Stored { verdict, .. } = &received else {
-            return Ok(received);
+        let verdict = match &received {
+            Some(Received::Stored { verdict, .. }) => verdict,
+            None if self.reference.find(event.pdu().event_id()).is_some() => {
+                return Err(Trouble(format!(
+                    "server {server} refuses {}",
+                    event.pdu().event_id()
+                )));
+            }
+            _ => return Ok(received),
         };
         self.statistics.received += 1;
         let number = self.number(event.pdu().event_id())?;

@@ -78,10 +78,8 @@ impl Simulation {
             let (wire, outlier, state) =
                 (pending.wire.clone(), pending.outlier, pending.state.clone());
             match self.receive(server, &wire, outlier, state.as_deref())? {
-                Received::Known(_) | Received::Stored { .. } => {
-                    self.servers[server].inbox.settle(&event_id)
-                }
-                Received::Need(need) => self.get(server, &event_id, need)?,
+                Some(Received::Need(need)) => self.get(server, &event_id, need)?,
+                _ => self.servers[server].inbox.settle(&event_id),
             }
         }
         Ok(())

@@ -223,7 +223,9 @@ impl Forger<'_> {
             }
             "m.room.power_levels" => {
                 let field = random.one_of(["ban", "users_default", "events_default", "invite"]);
-                content[field] = random.one_of([1_000_000, -1, 100, (1_i64 << 53) - 1]).into();
+                content[field] = random
+                    .one_of([1_000_000, -1, 100, (1_i64 << 53) - 1])
+                    .into();
             }
             _ => {
                 draft.intention.state_key =

@@ -276,7 +276,7 @@ impl Homeserver {
         })
     }
 
-    /// Receives an event.
+    /// Receives an event; nothing comes of one that can't belong to the room.
     ///
     /// # Errors
     /// If the store fails or the room is damaged; never for anything that the event has in it.
@@ -286,7 +286,7 @@ impl Homeserver {
         event: &Verified,
         outlier: bool,
         state: Option<&[EventId]>,
-    ) -> rooms::Result<Received> {
+    ) -> rooms::Result<Option<Received>> {
         let (_, room) = self.look()?;
         let core = self.core()?;
         for _ in 0..ROUNDS {
@@ -297,15 +297,18 @@ impl Homeserver {
             };
             let mut txn = core.store.begin();
             let mut writer = RoomWriter::open(&mut txn, self.context(core, now_ms), room)?;
-            let received = writer.receive(event, arrival)?;
+            let received = match writer.receive(event, arrival) {
+                Err(Error::BadEvent(_)) => return Ok(None),
+                received => received?,
+            };
             match received {
                 Received::Need(Need::Users(users)) => self.number(core, &users)?,
                 Received::Stored { .. } => {
                     writer.finish();
                     core.store.commit(txn)?;
-                    return Ok(received);
+                    return Ok(Some(received));
                 }
-                received => return Ok(received),
+                received => return Ok(Some(received)),
             }
         }
         Err(Error::Forbidden(

@@ -60,7 +60,7 @@ pub enum Dropped {
     Format(FormatError),
     /// Its signatures do not hold.
     Signature(SignatureError),
-    /// It belongs to another room.
+    /// It belongs to another room, or begins one.
     OtherRoom,
     /// It refers to an event that has no place in the room itself.
     Reference(String),
@@ -195,6 +195,10 @@ impl Reference {
         }
         if let Some(number) = self.find(pdu.event_id()) {
             return Ok(Learned::Known(number));
+        }
+        let begins = pdu.event_type() == "m.room.create" && pdu.prev_events().len() == 0;
+        if begins && !self.entries.is_empty() {
+            return Ok(Learned::Dropped(Dropped::OtherRoom));
         }
         let mut prev = Vec::new();
         for id in pdu.prev_events() {

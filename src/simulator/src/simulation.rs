@@ -377,11 +377,11 @@ impl Simulation {
             )));
         };
         match self.receive(resident, &wire, false, None)? {
-            Received::Stored {
+            Some(Received::Stored {
                 verdict: Verdict::Accepted,
                 ..
-            } => {}
-            Received::Stored { .. } => {
+            }) => {}
+            Some(Received::Stored { .. }) => {
                 // Nobody else is told; it is as if it had never been sent.
                 self.servers[resident].sync()?;
                 self.holdings[resident].make_safe();
