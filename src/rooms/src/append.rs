@@ -123,7 +123,7 @@ impl RoomWriter<'_> {
             before,
             verdict: Flags::default(),
             outlier: None,
-            followed: false,
+            followed: None,
         })?;
         Ok((place, pdu.event_id().clone()))
     }

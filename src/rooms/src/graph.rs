@@ -65,47 +65,50 @@ pub(crate) fn extend(
     prev_events: &[(EventNo, String)],
     followed: bool,
 ) -> Result<()> {
+    cover(writer, no, prev_events)?;
+    if !followed {
+        let extremities = &mut writer.head_mut().extremities;
+        extremities.push((no, event_id.to_string()));
+    }
+    Ok(())
+}
+
+/// What the accepted event at `no` follows, by way of `prev_events`, is no extremity any more. What lies behind
+/// hidden events and is not here will be none when it comes.
+pub(crate) fn cover(
+    writer: &mut RoomWriter<'_>,
+    no: EventNo,
+    prev_events: &[(EventNo, String)],
+) -> Result<()> {
+    let room = writer.room();
     let mut covered: HashSet<EventNo> = HashSet::new();
     let mut open: Vec<EventNo> = prev_events.iter().map(|(no, _)| *no).collect();
     while let Some(prev) = open.pop() {
         if !covered.insert(prev) || is_extremity(writer, prev) {
             continue;
         }
-        let Some(event) = event_log::get(writer.read(), writer.room(), prev)? else {
+        let Some(event) = event_log::get(writer.read(), room, prev)? else {
             continue;
         };
-        if !event.flags.is_visible() {
-            open.extend(prev_events_here(
-                writer.read(),
-                writer.room(),
-                writer.rules(),
-                &event,
-            )?);
+        if event.flags.is_visible() {
+            continue;
         }
+        let mut missing = Vec::new();
+        for id in self::prev_events(room, writer.rules(), &event)? {
+            match event_log::find_in(writer.read(), room, &id)? {
+                Some(no) => open.push(no),
+                None => missing.push(id),
+            }
+        }
+        note_missing(writer.txn(), room, no, &missing);
     }
     let extremities = &mut writer.head_mut().extremities;
     extremities.retain(|(no, _)| !covered.contains(no));
-    if !followed {
-        extremities.push((no, event_id.to_string()));
-    }
     Ok(())
 }
 
 fn is_extremity(writer: &RoomWriter<'_>, no: EventNo) -> bool {
     writer.head().extremities.iter().any(|(of, _)| *of == no)
-}
-
-fn prev_events_here(
-    from: &impl Read,
-    room: RoomSn,
-    rules: &RoomRules,
-    event: &StoredEvent,
-) -> Result<Vec<EventNo>> {
-    let mut found = Vec::new();
-    for id in prev_events(room, rules, event)? {
-        found.extend(event_log::find_in(from, room, &id)?);
-    }
-    Ok(found)
 }
 
 fn prev_events(room: RoomSn, rules: &RoomRules, event: &StoredEvent) -> Result<Vec<String>> {
@@ -117,24 +120,26 @@ fn prev_events(room: RoomSn, rules: &RoomRules, event: &StoredEvent) -> Result<V
     Ok(pdu.prev_events().map(str::to_owned).collect())
 }
 
-/// Notes events that the event at `no` follows and that are not here.
+/// Notes events that the event at `no` follows, itself or by way of hidden ones, and that are not here.
 pub(crate) fn note_missing(txn: &mut Txn, room: RoomSn, no: EventNo, missing: &[String]) {
     for id in missing {
         MISSING.put(txn, &(room, id.clone(), no), &());
     }
 }
 
-/// An event that was missing is here now. Whether an accepted event follows it.
-pub(crate) fn fill(txn: &mut Txn, room: RoomSn, event_id: &str) -> Result<bool> {
+/// An event that was missing is here now. Gives an accepted event that follows it, if there is one.
+pub(crate) fn fill(txn: &mut Txn, room: RoomSn, event_id: &str) -> Result<Option<EventNo>> {
     let mut followers = Vec::new();
     for row in MISSING.scan(txn, &(room, event_id.to_owned()), Direction::Forward) {
         let ((_, _, no), ()) = row?;
         followers.push(no);
     }
-    let mut followed = false;
+    let mut followed = None;
     for no in followers {
         MISSING.delete(txn, &(room, event_id.to_owned(), no));
-        followed |= event_log::get(txn, room, no)?.is_some_and(|event| event.flags.is_visible());
+        if event_log::get(txn, room, no)?.is_some_and(|event| event.flags.is_visible()) {
+            followed = Some(no);
+        }
     }
     Ok(followed)
 }

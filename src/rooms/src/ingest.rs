@@ -20,7 +20,7 @@ use crate::schema::{EVENT_IDS, EVENTS};
 use crate::types::StateAfter;
 use crate::writer::{Admission, Before};
 use crate::{
-    Context, Effects, Error, EventNo, Flags, Point, Result, RoomWriter, StoredEvent, auth_index,
+    Context, Effects, Error, EventNo, Flags, Result, RoomWriter, StoredEvent, auth_index,
     event_log, graph, redactions, state,
 };
 
@@ -161,7 +161,9 @@ impl RoomWriter<'_> {
                 None => {}
             }
         }
-        if pdu.event_type() == "m.room.create" && known.is_none() {
+        // With previous events it is one more event to be rejected.
+        let begins = pdu.event_type() == "m.room.create" && pdu.prev_events().len() == 0;
+        if begins && known.is_none() {
             return Err(Error::BadEvent("a room is created once".to_owned()));
         }
         let users = match self.users(pdu)? {
@@ -334,7 +336,7 @@ impl RoomWriter<'_> {
         Ok(found)
     }
 
-    /// The state right after several events, and after what is missing, by what a peer says of it.
+    /// The state right before an event: after those that it follows, or as a peer gave it where some are missing.
     fn state_of(
         &mut self,
         prev_events: &Predecessors,
@@ -344,17 +346,19 @@ impl RoomWriter<'_> {
         if given.is_none() && graph::are_all_extremities(self, &prev_events.here) && !first {
             return Ok(Before::Current);
         }
-        let mut points = graph::states_of(self.read(), self.room(), &prev_events.here)?;
         if let Some(given) = given {
+            // It is the state before the event, not only that after what is missing: what is here went into it
+            // already, and resolving it once more with that could come to something else.
             let difference = self.difference_to(given)?;
-            if first && points.is_empty() {
+            if first {
                 // The room begins here: this is its current state.
                 let place = self.take_place();
                 self.set_current(place, &difference, None)?;
                 return Ok(Before::Current);
             }
-            points.push(self.write_state(Point::main(self.head().next), &difference)?);
+            return self.write_state(self.now(), &difference).map(Before::Point);
         }
+        let points = graph::states_of(self.read(), self.room(), &prev_events.here)?;
         self.merge(&points).map(Before::Point)
     }
 

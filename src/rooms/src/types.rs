@@ -51,6 +51,9 @@ pub struct Point {
 }
 
 impl Point {
+    /// The state before everything. Its place is not 0, which stands for "its own" where an event is kept.
+    pub const NOTHING: Point = Point::main(EventNo(1));
+
     /// The current state as it was right after `place`.
     pub const fn main(place: EventNo) -> Point {
         Point { line: 0, place }

@@ -107,7 +107,7 @@ pub(crate) struct Admission<'a> {
     /// If it is here as an outlier: its number.
     pub outlier: Option<EventNo>,
     /// An accepted event that is here follows it.
-    pub followed: bool,
+    pub followed: Option<EventNo>,
 }
 
 /// What a writer needs from outside.
@@ -183,7 +183,7 @@ impl<'a> RoomWriter<'a> {
             before: Before::Current,
             verdict: Flags::default(),
             outlier: None,
-            followed: false,
+            followed: None,
         })?;
         Ok(writer)
     }
@@ -373,6 +373,12 @@ impl<'a> RoomWriter<'a> {
         }
     }
 
+    /// The current state.
+    pub(crate) fn now(&self) -> Point {
+        // Not the next place: what is decided there is not decided yet.
+        Point::main(self.head.next.previous())
+    }
+
     /// The next place in the room's history.
     pub(crate) fn take_place(&mut self) -> EventNo {
         let no = self.head.next;
@@ -430,12 +436,23 @@ impl<'a> RoomWriter<'a> {
         }
         if new.verdict.is_visible() {
             self.head_mut().depth = self.head.depth.max(pdu.depth());
-            graph::extend(self, no, pdu.event_id(), &new.prev_events, new.followed)?;
+            graph::extend(
+                self,
+                no,
+                pdu.event_id(),
+                &new.prev_events,
+                new.followed.is_some(),
+            )?;
             if new.before != Before::Current {
                 self.resolve_current(no)?;
             }
             redactions::follow(self, no, pdu, new.before)?;
             self.effects.appended.push((no, pdu.event_id().clone()));
+        } else if let Some(follower) = new.followed {
+            // Hidden, it still leads from the accepted event after the gap to what is before the gap.
+            graph::note_missing(self.txn, room, follower, &new.missing);
+            graph::cover(self, follower, &new.prev_events)?;
+            self.resolve_current(no)?;
         }
         Ok(no)
     }
@@ -523,7 +540,7 @@ impl<'a> RoomWriter<'a> {
     /// The state that resolution makes of several.
     pub(crate) fn merge(&mut self, points: &[Point]) -> Result<Point> {
         let Some(base) = points.first() else {
-            return Ok(Point::default());
+            return Ok(Point::NOTHING);
         };
         let difference = self.states().resolve(*base, points)?;
         self.write_state(*base, &difference)

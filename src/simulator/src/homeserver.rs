@@ -1,0 +1,526 @@
+//! One homeserver: the core on a store in memory, and what a node keeps in memory beside it.
+//!
+//! The disk is synced when the simulation says so, not by a clock: what was not is lost with the power, but for some first
+//! part of it, and whoever is told of a change is told after the sync.
+
+use event::auth::AuthError;
+use event::{EventId, RoomRules, SigningKey};
+use names::{Names, RoomSn};
+use rooms::ingest::{self, Arrival, Entered, Need, Received, Verified};
+use rooms::state::Entry;
+use rooms::{
+    Cache, Context, Error, EventNo, Flags, NewEvent, RoomWriter, Sender, StoredEvent, event_log,
+    graph, state,
+};
+use store::memory::Memory;
+use store::{Engine, Options, Store, SyncMode, Txn, View};
+
+use crate::inbox::Inbox;
+use crate::people::{Intention, Sight};
+use crate::random::Random;
+
+/// How often a call is repeated because it needs something that is then given.
+const ROUNDS: usize = 8;
+
+/// A server of the simulation.
+pub struct Homeserver {
+    /// Its name.
+    pub name: String,
+    /// Its key.
+    pub key: SigningKey,
+    /// By how much its clock is ahead of the true one, in ms.
+    pub ahead_ms: u64,
+    /// Events that are here, but not in the store yet.
+    pub inbox: Inbox,
+    room_id: String,
+    engine: Memory,
+    /// What was on the disk when the server started.
+    at_start: Memory,
+    core: Option<Core>,
+}
+
+struct Core {
+    store: Store,
+    names: Names,
+    cache: Cache,
+}
+
+impl Core {
+    fn open(engine: &Memory, server_name: &str) -> store::Result<Self> {
+        let options = Options {
+            // No sync but those that the simulation makes.
+            sync: SyncMode::Never,
+            schema: 1,
+            migrations: &[],
+            reserve_bytes: 0,
+            on_fatal: Box::new(|_| {}),
+        };
+        let store = Store::open(Box::new(engine.clone()), options)?;
+        let names = Names::open(&store, server_name)?;
+        Ok(Core {
+            store,
+            names,
+            cache: Cache::default(),
+        })
+    }
+}
+
+/// An event that this server made.
+pub struct Made {
+    /// Its id.
+    pub event_id: EventId,
+    /// What goes over the network.
+    pub bytes: String,
+}
+
+/// What became of an intention.
+pub enum Done {
+    /// Events, the last of them the one intended.
+    Made(Vec<Made>),
+    /// The rules do not allow it.
+    Refused(AuthError),
+    /// It can't be made an event.
+    Impossible,
+}
+
+impl Homeserver {
+    /// A server with an empty disk.
+    ///
+    /// # Errors
+    /// If the store can't be opened.
+    pub fn new(key: SigningKey, ahead_ms: u64) -> store::Result<Self> {
+        let engine = Memory::default();
+        let name = key.server_name().to_owned();
+        let core = Core::open(&engine, &name)?;
+        Ok(Homeserver {
+            name,
+            key,
+            ahead_ms,
+            inbox: Inbox::default(),
+            room_id: String::new(),
+            at_start: engine.after_power_loss(0),
+            engine,
+            core: Some(core),
+        })
+    }
+
+    /// The room that everything is about.
+    pub fn set_room(&mut self, room_id: &str) {
+        room_id.clone_into(&mut self.room_id);
+    }
+
+    /// Whether the process runs.
+    pub fn is_up(&self) -> bool {
+        self.core.is_some()
+    }
+
+    fn core(&self) -> rooms::Result<&Core> {
+        self.core
+            .as_ref()
+            .ok_or(Error::Forbidden("the server is down"))
+    }
+
+    fn context<'a>(&'a self, core: &'a Core, now_ms: u64) -> Context<'a> {
+        Context {
+            cache: &core.cache,
+            key: &self.key,
+            now_ms: now_ms + self.ahead_ms,
+        }
+    }
+
+    /// Everything written so far, and the room's number.
+    ///
+    /// # Errors
+    /// If the server is down or is not in the room.
+    pub fn look(&self) -> rooms::Result<(View, RoomSn)> {
+        let core = self.core()?;
+        let view = core.store.head();
+        let room = core
+            .names
+            .known_room(&view, &self.room_id)?
+            .ok_or(Error::UnknownRoom)?;
+        match event_log::head(&view, room)? {
+            Some(_) => Ok((view, room)),
+            None => Err(Error::UnknownRoom),
+        }
+    }
+
+    /// Whether the server runs and has the room.
+    pub fn is_in_room(&self) -> bool {
+        self.look().is_ok()
+    }
+
+    /// Everything written so far is safe from now on.
+    ///
+    /// # Errors
+    /// None that the engine in memory has.
+    pub fn sync(&self) -> store::Result<()> {
+        self.engine.sync()
+    }
+
+    /// The power goes: what was synced stays, and some of what came after. A disk that `forgets` keeps only what was on
+    /// it when the server started.
+    pub fn crash(&mut self, random: &mut Random, forgets: bool) {
+        self.engine = match forgets {
+            true => self.at_start.clone(),
+            false => self.engine.after_power_loss(random.below(6) as u64),
+        };
+        self.core = None;
+        self.inbox = Inbox::default();
+    }
+
+    /// The room's id.
+    pub fn room_id(&self) -> &str {
+        &self.room_id
+    }
+
+    /// Starts the server after a crash.
+    ///
+    /// # Errors
+    /// If the store can't be opened.
+    pub fn start(&mut self) -> store::Result<()> {
+        self.at_start = self.engine.after_power_loss(0);
+        self.core = Some(Core::open(&self.engine, &self.name)?);
+        Ok(())
+    }
+
+    fn sender<'a>(&self, core: &Core, user_id: &'a str) -> rooms::Result<Sender<'a>> {
+        Ok(Sender {
+            user: core.names.user(&core.store, user_id)?,
+            user_id,
+        })
+    }
+
+    /// Makes the room.
+    ///
+    /// # Errors
+    /// If it can't be made.
+    pub fn create(
+        &mut self,
+        now_ms: u64,
+        room: &crate::setup::NewRoom,
+    ) -> rooms::Result<Vec<Made>> {
+        let core = self.core()?;
+        let creator = self.sender(core, &room.creator)?;
+        let new = room.with(creator);
+        let context = self.context(core, now_ms);
+        let create = rooms::create::create_event(
+            room.version,
+            &self.key,
+            &new,
+            serde_json::Map::new(),
+            room.random,
+            context.now_ms,
+        )?;
+        let number = core.names.room(&core.store, create.room_id())?;
+        let mut txn = core.store.begin();
+        let mut writer = RoomWriter::begin(
+            &mut txn,
+            context,
+            room.version.rules(),
+            number,
+            creator.user,
+            &create,
+        )?;
+        rooms::create::build(&mut writer, &new)?;
+        let made = collect(&mut writer)?;
+        writer.finish();
+        core.store.commit(txn)?;
+        let room_id = create.room_id().to_owned();
+        self.set_room(&room_id);
+        Ok(made)
+    }
+
+    /// Does what a user of this server wants, if it may be.
+    ///
+    /// # Errors
+    /// If it fails otherwise than by not being allowed.
+    pub fn act(&self, now_ms: u64, intention: &Intention) -> rooms::Result<Done> {
+        let (_, room) = self.look()?;
+        let core = self.core()?;
+        let content = intention.content.to_string();
+        let new = self.new_event(core, intention, &content)?;
+        let mut txn = core.store.begin();
+        let mut writer = RoomWriter::open(&mut txn, self.context(core, now_ms), room)?;
+        match writer.append(&new) {
+            Ok(_) => {}
+            Err(Error::NotAllowed(error)) => return Ok(Done::Refused(error)),
+            Err(Error::BadEvent(_) | Error::TooLarge(_)) => return Ok(Done::Impossible),
+            Err(error) => return Err(error),
+        }
+        let made = collect(&mut writer)?;
+        writer.finish();
+        core.store.commit(txn)?;
+        Ok(Done::Made(made))
+    }
+
+    fn new_event<'a>(
+        &self,
+        core: &Core,
+        intention: &'a Intention,
+        content: &'a str,
+    ) -> rooms::Result<NewEvent<'a>> {
+        let sender = self.sender(core, &intention.sender)?;
+        let target = match (intention.event_type, &intention.state_key) {
+            ("m.room.member", Some(user)) => Some(self.sender(core, user)?.user),
+            _ => None,
+        };
+        Ok(NewEvent {
+            sender,
+            event_type: intention.event_type,
+            state_key: intention.state_key.as_deref(),
+            target,
+            content,
+            redacts: intention.redacts.as_deref(),
+            origin_server_ts: None,
+        })
+    }
+
+    /// Receives an event; nothing comes of one that can't belong to the room.
+    ///
+    /// # Errors
+    /// If the store fails or the room is damaged; never for anything that the event has in it.
+    pub fn receive(
+        &self,
+        now_ms: u64,
+        event: &Verified,
+        outlier: bool,
+        state: Option<&[EventId]>,
+    ) -> rooms::Result<Option<Received>> {
+        let (_, room) = self.look()?;
+        let core = self.core()?;
+        for _ in 0..ROUNDS {
+            let arrival = match state {
+                _ if outlier => Arrival::Outlier,
+                Some(state) => Arrival::AfterGap { state },
+                None => Arrival::Live,
+            };
+            let mut txn = core.store.begin();
+            let mut writer = RoomWriter::open(&mut txn, self.context(core, now_ms), room)?;
+            let received = match writer.receive(event, arrival) {
+                Err(Error::BadEvent(_)) => return Ok(None),
+                received => received?,
+            };
+            match received {
+                Received::Need(Need::Users(users)) => self.number(core, &users)?,
+                Received::Stored { .. } => {
+                    writer.finish();
+                    core.store.commit(txn)?;
+                    return Ok(Some(received));
+                }
+                received => return Ok(Some(received)),
+            }
+        }
+        Err(Error::Forbidden(
+            "the core needs the same users again and again",
+        ))
+    }
+
+    fn number(&self, core: &Core, users: &[String]) -> rooms::Result<()> {
+        for user in users {
+            core.names.user(&core.store, user)?;
+        }
+        Ok(())
+    }
+
+    /// `/send_join` from the joining side: takes the room over from another server.
+    ///
+    /// # Errors
+    /// If the store fails, or something is needed that the other server did not give.
+    pub fn enter(
+        &self,
+        now_ms: u64,
+        rules: &'static RoomRules,
+        answer: &ingest::Answer<'_>,
+    ) -> rooms::Result<()> {
+        let core = self.core()?;
+        let room = core.names.room(&core.store, &self.room_id)?;
+        for _ in 0..ROUNDS {
+            let mut txn = core.store.begin();
+            let context = self.context(core, now_ms);
+            match ingest::enter(&mut txn, context, rules, room, answer)? {
+                Entered::Done(_) => {
+                    core.store.commit(txn)?;
+                    return Ok(());
+                }
+                Entered::Need(Need::Users(users)) => self.number(core, &users)?,
+                Entered::Need(need) => {
+                    return Err(Error::Invalid(format!(
+                        "a whole state was given, but it needs {need:?}"
+                    )));
+                }
+            }
+        }
+        Err(Error::Forbidden(
+            "the core needs the same users again and again",
+        ))
+    }
+
+    /// The ids of the room's extremities.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn extremities(&self) -> rooms::Result<Vec<String>> {
+        let (view, room) = self.look()?;
+        let head = event_log::head(&view, room)?.ok_or(Error::UnknownRoom)?;
+        Ok(head.extremities.into_iter().map(|(_, id)| id).collect())
+    }
+
+    /// Everything this server has of the room.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn all_events(&self) -> rooms::Result<Vec<(EventNo, StoredEvent)>> {
+        let (view, room) = self.look()?;
+        event_log::forwards(&view, room, EventNo::HISTORY).collect()
+    }
+
+    /// Everything this server has of the room without a place in its history.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn all_outliers(&self) -> rooms::Result<Vec<(EventNo, StoredEvent)>> {
+        let (view, room) = self.look()?;
+        event_log::outliers(&view, room).collect()
+    }
+
+    /// `/get_missing_events`.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn missing_events(
+        &self,
+        latest: &[EventId],
+        earliest: &[EventId],
+    ) -> rooms::Result<Vec<StoredEvent>> {
+        let (view, room) = self.look()?;
+        graph::missing_events(&view, room, latest, earliest, 10, 0)
+    }
+
+    /// `/backfill`.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn backfill(&self, from_events: &[EventId]) -> rooms::Result<Vec<StoredEvent>> {
+        let (view, room) = self.look()?;
+        graph::backfill(&view, room, from_events, 20)
+    }
+
+    /// `/state_ids`: state and auth chain.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn state_ids(&self, event_id: &str) -> rooms::Result<Option<(Vec<EventId>, Vec<EventId>)>> {
+        let (view, room) = self.look()?;
+        let found = graph::state_ids(&view, room, event_id)?;
+        Ok(found.map(|found| (found.state, found.auth_chain)))
+    }
+
+    /// The current state, as type, key and event id.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn current_state(&self) -> rooms::Result<Vec<(String, String, EventId)>> {
+        let (view, room) = self.look()?;
+        self.named(&view, room, state::all_current(&view, room)?)
+    }
+
+    /// The states before and after an event.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn states_around(
+        &self,
+        no: EventNo,
+        event: &StoredEvent,
+    ) -> rooms::Result<[Vec<(String, String, EventId)>; 2]> {
+        let (view, room) = self.look()?;
+        let unknown = || Error::Damaged {
+            room: room.0,
+            why: "the state at an event of the history is not known",
+        };
+        let before = graph::state_before(no, event).ok_or_else(unknown)?;
+        let after = event.state_after(no).ok_or_else(unknown)?;
+        let before = state::all_at(&view, room, before)?;
+        let after = state::all_at(&view, room, after)?;
+        Ok([
+            self.named(&view, room, before)?,
+            self.named(&view, room, after)?,
+        ])
+    }
+
+    fn named(
+        &self,
+        view: &View,
+        room: RoomSn,
+        entries: Vec<Entry>,
+    ) -> rooms::Result<Vec<(String, String, EventId)>> {
+        let places: Vec<EventNo> = entries.iter().map(|entry| entry.event).collect();
+        let events = event_log::get_many(view, room, &places)?;
+        if events.len() != entries.len() {
+            return Err(Error::Damaged {
+                room: room.0,
+                why: "an entry of the state names an event that is not there",
+            });
+        }
+        let with_ids = entries.into_iter().zip(events);
+        Ok(with_ids
+            .map(|(entry, (_, event))| (entry.event_type, entry.state_key, event.event_id))
+            .collect())
+    }
+
+    /// Everything that the room's tables contradict each other in.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn contradictions(&self) -> rooms::Result<Vec<String>> {
+        let (view, room) = self.look()?;
+        let mut found = Vec::new();
+        rooms::check::room(&view, room, &self.room_id, &mut |what| found.push(what))?;
+        names::check(&view, &mut |what| found.push(what))?;
+        Ok(found)
+    }
+}
+
+/// Whether an event is here for others' sake alone.
+pub fn is_outlier(event: &StoredEvent) -> bool {
+    event.flags.has(Flags::OUTLIER)
+}
+
+/// What a writer made, read back before it is committed.
+fn collect(writer: &mut RoomWriter<'_>) -> rooms::Result<Vec<Made>> {
+    let room = writer.room();
+    let next = writer.head().next;
+    let txn: &mut Txn = writer.txn();
+    let position = store::Position::PENDING;
+    let mut made = Vec::new();
+    for row in event_log::backwards(txn, room, next) {
+        let (_, event) = row?;
+        if event.position != position {
+            break;
+        }
+        made.push(Made {
+            event_id: event.event_id.clone(),
+            bytes: event.json.to_string(),
+        });
+    }
+    made.reverse();
+    Ok(made)
+}
+
+impl Sight for Homeserver {
+    fn content(&self, event_type: &str, state_key: &str) -> Option<String> {
+        let (view, room) = self.look().ok()?;
+        let no = state::current(&view, room, event_type, state_key).ok()??;
+        let event = event_log::get(&view, room, no).ok()??;
+        event::json::member(&event.json, "content").map(str::to_owned)
+    }
+
+    fn some_event(&self, random: &mut Random) -> Option<String> {
+        let (view, room) = self.look().ok()?;
+        let head = event_log::head(&view, room).ok()??;
+        let count = head.next.0.saturating_sub(EventNo::FIRST.0);
+        let no = EventNo(EventNo::FIRST.0 + random.below(count as usize) as u64);
+        Some(event_log::get(&view, room, no).ok()??.event_id.to_string())
+    }
+}
