@@ -117,6 +117,12 @@ pub fn outliers<'a>(
         .map(place)
 }
 
+/// The first event of the room's history that is here.
+pub(crate) fn first(from: &impl Read, room: RoomSn) -> Result<Option<EventNo>> {
+    let first = forwards(from, room, EventNo::MIN).next();
+    Ok(first.transpose()?.map(|(no, _)| no))
+}
+
 /// The number of the next outlier.
 pub(crate) fn next_outlier(from: &impl Read, room: RoomSn) -> Result<EventNo> {
     let (start, end) = ((room, EventNo::MIN), (room, EventNo::HISTORY));

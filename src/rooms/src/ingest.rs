@@ -5,7 +5,8 @@
 //! event with its verdict. What an event needs and this server does not have is answered as [`Need`], with
 //! nothing changed: the caller gets it and comes again.
 
-use std::collections::{BTreeMap, HashMap};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::sync::Arc;
 
 use event::signature::{self, Integrity, VerifyKeys};
@@ -20,9 +21,10 @@ use crate::schema::{EVENT_IDS, EVENTS};
 use crate::types::StateAfter;
 use crate::writer::{Admission, Before};
 use crate::{
-    Context, Effects, Error, EventNo, Flags, Result, RoomWriter, StoredEvent, auth_index,
-    event_log, graph, redactions, state,
+    Context, Effects, Error, EventNo, Flags, Point, Result, RoomWriter, StoredEvent, auth_index,
+    event_log, graph, lines, redactions, state,
 };
+use event::state_res::StateKey;
 
 /// An event that is as its sender made it, or redacted where it is not.
 #[derive(Clone, Debug)]
@@ -78,6 +80,16 @@ pub enum Arrival<'a> {
     },
     /// Only because other events name it in `auth_events` or in a state.
     Outlier,
+}
+
+impl<'a> Arrival<'a> {
+    /// The state before the event, if a peer gave it.
+    fn given(self) -> Option<&'a [EventId]> {
+        match self {
+            Arrival::AfterGap { state } => Some(state),
+            Arrival::Live | Arrival::Outlier => None,
+        }
+    }
 }
 
 /// What became of an event.
@@ -180,13 +192,13 @@ impl RoomWriter<'_> {
             return Ok(Received::Stored { no, verdict });
         }
         let prev_events = self.predecessors(pdu)?;
-        let given = match arrival {
+        let given = match arrival.given() {
             _ if prev_events.missing.is_empty() => None,
-            Arrival::AfterGap { state } => match self.numbers(state)? {
+            Some(state) => match self.numbers(state)? {
                 Ok(numbers) => Some(numbers),
                 Err(missing) => return Ok(Received::Need(Need::State(missing))),
             },
-            _ => {
+            None => {
                 let missing = prev_events.missing.into_iter().map(EventId::from).collect();
                 return Ok(Received::Need(Need::PrevEvents(missing)));
             }
@@ -314,6 +326,7 @@ impl RoomWriter<'_> {
             return Ok(Verdict::Rejected(error));
         }
         if before != Before::Current
+            && !self.is_in_past()
             && let Err(error) = check(Before::Current)?
         {
             return Ok(Verdict::SoftFailed(error));
@@ -343,50 +356,70 @@ impl RoomWriter<'_> {
         given: Option<Vec<EventNo>>,
     ) -> Result<Before> {
         let first = self.head().extremities.is_empty();
-        if given.is_none() && graph::are_all_extremities(self, &prev_events.here) && !first {
+        if given.is_none()
+            && !self.is_in_past()
+            && graph::are_all_extremities(self, &prev_events.here)
+            && !first
+        {
             return Ok(Before::Current);
         }
         if let Some(given) = given {
             // It is the state before the event, not only that after what is missing: what is here went into it
             // already, and resolving it once more with that could come to something else.
-            let difference = self.difference_to(given)?;
+            let base = match self.is_in_past() {
+                true => lines::first(self.read(), self.room())?,
+                false => self.now(),
+            };
+            let difference = self.difference_to(base, given)?;
             if first {
                 // The room begins here: this is its current state.
                 let place = self.take_place();
                 self.set_current(place, &difference, None)?;
                 return Ok(Before::Current);
             }
-            return self.write_state(self.now(), &difference).map(Before::Point);
+            return self.write_state(base, &difference).map(Before::Point);
         }
         let points = graph::states_of(self.read(), self.room(), &prev_events.here)?;
         self.merge(&points).map(Before::Point)
     }
 
-    /// How the current state differs from one that is given by its events.
-    fn difference_to(&self, given: Vec<EventNo>) -> Result<Difference> {
-        let mut current = BTreeMap::new();
-        let mut keys = HashMap::new();
-        for entry in state::all_current(self.read(), self.room())? {
-            let key = (entry.event_type.into(), entry.state_key.into());
-            keys.insert(entry.event, current.len());
-            current.insert(key, Some(entry.event));
+    /// How the state at `base` differs from one that is given by its events.
+    fn difference_to(&self, base: Point, given: Vec<EventNo>) -> Result<Difference> {
+        let mut left: HashMap<StateKey, EventNo> = HashMap::new();
+        let mut same: HashMap<EventNo, StateKey> = HashMap::new();
+        for entry in state::all_at(self.read(), self.room(), base)? {
+            let key: StateKey = (entry.event_type.into(), entry.state_key.into());
+            same.insert(entry.event, key.clone());
+            left.insert(key, entry.event);
         }
-        let mut left = current.clone();
-        let mut difference = Difference::new();
+        let mut difference = BTreeMap::new();
+        let mut kept = Vec::new();
+        let two_for_one = || Error::BadEvent("the state has two events for one entry".to_owned());
         for no in given {
+            // Most of the state is the same; only what is not has to be read.
+            if let Some(key) = same.get(&no) {
+                kept.push(key.clone());
+                continue;
+            }
             let event = self.parsed(no)?;
             let pdu = event.pdu();
-            let Some(state_key) = pdu.state_key().filter(|_| !event.is_rejected()) else {
-                continue;
-            };
-            let key = (pdu.event_type().into(), state_key.into());
-            if current.get(&key) != Some(&Some(no)) {
-                difference.push((key.clone(), Some(no)));
+            if let Some(state_key) = pdu.state_key().filter(|_| !event.is_rejected()) {
+                let key: StateKey = (pdu.event_type().into(), state_key.into());
+                if difference.insert(key, Some(no)).is_some() {
+                    return Err(two_for_one());
+                }
             }
-            left.remove(&key);
+        }
+        for key in kept {
+            if difference.contains_key(&key) || left.remove(&key).is_none() {
+                return Err(two_for_one());
+            }
+        }
+        for key in difference.keys() {
+            left.remove(key);
         }
         difference.extend(left.into_keys().map(|key| (key, None)));
-        Ok(difference)
+        Ok(difference.into_iter().collect())
     }
 
     /// Keeps an event that has no place in the room's history.
@@ -538,40 +571,47 @@ impl Answer<'_> {
         for event in self.state.iter().chain(self.auth_chain) {
             by_id.insert(event.pdu.event_id().as_str(), event);
         }
-        let mut waits_for: HashMap<&str, usize> = HashMap::new();
-        let mut waited_for_by: HashMap<&str, Vec<&str>> = HashMap::new();
-        let mut ready = Vec::new();
-        for (id, event) in &by_id {
-            let mut named: Vec<&str> = event.pdu.auth_events().collect();
-            named.sort_unstable();
-            named.dedup();
-            let mut count = 0;
-            for auth_event in named {
-                if let Some((auth_event, _)) = by_id.get_key_value(auth_event) {
-                    waited_for_by.entry(auth_event).or_default().push(id);
-                    count += 1;
-                }
-            }
-            waits_for.insert(id, count);
-            if count == 0 {
-                ready.push(*id);
-            }
-        }
-        let mut order = Vec::with_capacity(by_id.len());
-        while let Some(id) = ready.pop() {
-            order.extend(by_id.get(id));
-            for later in waited_for_by.remove(id).into_iter().flatten() {
-                if let Some(count) = waits_for.get_mut(later) {
-                    *count -= 1;
-                    if *count == 0 {
-                        ready.push(later);
-                    }
-                }
-            }
-        }
-        if order.len() < by_id.len() {
-            return Err(Error::BadEvent("the auth events go in a circle".to_owned()));
-        }
-        Ok(order)
+        in_order(&by_id, |event| event.pdu.auth_events().collect())
+            .ok_or_else(|| Error::BadEvent("the auth events go in a circle".to_owned()))
     }
+}
+
+/// Events in an order in which each comes after those that it names; of those that are free to come the first by
+/// depth, time and id. Nothing if they name each other in a circle.
+pub(crate) fn in_order<'e>(
+    by_id: &BTreeMap<&'e str, &'e Verified>,
+    named_by: impl Fn(&'e Verified) -> Vec<&'e str>,
+) -> Option<Vec<&'e Verified>> {
+    let rank = |event: &'e Verified| {
+        let pdu = &event.pdu;
+        Reverse((pdu.depth(), pdu.origin_server_ts(), pdu.event_id().as_str()))
+    };
+    let mut waits_for: HashMap<&str, usize> = HashMap::new();
+    let mut waited_for_by: HashMap<&str, Vec<&str>> = HashMap::new();
+    let mut ready = BinaryHeap::new();
+    for (id, event) in by_id {
+        let mut named = named_by(event);
+        named.sort_unstable();
+        named.dedup();
+        named.retain(|name| by_id.contains_key(name));
+        for name in &named {
+            waited_for_by.entry(name).or_default().push(id);
+        }
+        waits_for.insert(id, named.len());
+        if named.is_empty() {
+            ready.push(rank(event));
+        }
+    }
+    let mut order = Vec::with_capacity(by_id.len());
+    while let Some(Reverse((_, _, id))) = ready.pop() {
+        order.extend(by_id.get(id).copied());
+        for later in waited_for_by.remove(id).unwrap_or_default() {
+            let count = waits_for.get_mut(later)?;
+            *count -= 1;
+            if *count == 0 {
+                ready.push(rank(by_id.get(later)?));
+            }
+        }
+    }
+    (order.len() == by_id.len()).then_some(order)
 }

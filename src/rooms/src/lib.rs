@@ -17,6 +17,7 @@ pub mod about;
 pub mod aliases;
 pub mod append;
 mod auth_index;
+pub mod backfill;
 mod cache;
 pub mod check;
 pub mod create;

@@ -69,6 +69,15 @@ pub(crate) fn normal(from: &impl Read, room: RoomSn, point: Point) -> Result<Poi
     }
 }
 
+/// The state that the room's history begins with here.
+pub(crate) fn first(from: &impl Read, room: RoomSn) -> Result<Point> {
+    let first = STATE_LOG.scan(from, &(room, 0), Direction::Forward).next();
+    Ok(match first.transpose()? {
+        Some(((_, _, place), _)) => Point::main(place),
+        None => Point::NOTHING,
+    })
+}
+
 /// Whether a line has changes after a point on it.
 pub(crate) fn goes_on(from: &impl Read, room: RoomSn, point: Point) -> Result<bool> {
     let start = (room, point.line, point.place.next());

@@ -131,6 +131,8 @@ pub struct RoomWriter<'a> {
     head: RoomHead,
     /// What was committed before this change.
     settled: Settled,
+    /// While history is filled in from before what is here: the next place there.
+    past: Option<EventNo>,
     changed: bool,
     effects: Effects,
 }
@@ -155,6 +157,7 @@ impl<'a> RoomWriter<'a> {
             rules,
             head,
             settled,
+            past: None,
             changed: false,
             effects: Effects::default(),
         })
@@ -219,6 +222,7 @@ impl<'a> RoomWriter<'a> {
             rules,
             head,
             settled: Settled::NOTHING,
+            past: None,
             changed: false,
             effects: Effects::default(),
         })
@@ -379,11 +383,31 @@ impl<'a> RoomWriter<'a> {
         Point::main(self.head.next.previous())
     }
 
-    /// The next place in the room's history.
+    /// The next place in the room's history, where events go that come now.
     pub(crate) fn take_place(&mut self) -> EventNo {
+        match self.past {
+            Some(no) => {
+                self.past = Some(no.next());
+                no
+            }
+            None => self.take_newest_place(),
+        }
+    }
+
+    fn take_newest_place(&mut self) -> EventNo {
         let no = self.head.next;
         self.head_mut().next = no.next();
         no
+    }
+
+    /// Whether events that come now are history from before what is here.
+    pub(crate) fn is_in_past(&self) -> bool {
+        self.past.is_some()
+    }
+
+    /// From now on events are history from before what is here, at the places from `first` on; or not any more.
+    pub(crate) fn fill_past(&mut self, first: Option<EventNo>) {
+        self.past = first;
     }
 
     /// Writes an event, and all that follows from it.
@@ -434,27 +458,41 @@ impl<'a> RoomWriter<'a> {
                 None => self.set_current(no, &change, new.target)?,
             }
         }
+        self.enter_graph(no, &new)?;
         if new.verdict.is_visible() {
-            self.head_mut().depth = self.head.depth.max(pdu.depth());
-            graph::extend(
-                self,
-                no,
-                pdu.event_id(),
-                &new.prev_events,
-                new.followed.is_some(),
-            )?;
-            if new.before != Before::Current {
-                self.resolve_current(no)?;
-            }
             redactions::follow(self, no, pdu, new.before)?;
-            self.effects.appended.push((no, pdu.event_id().clone()));
-        } else if let Some(follower) = new.followed {
-            // Hidden, it still leads from the accepted event after the gap to what is before the gap.
-            graph::note_missing(self.txn, room, follower, &new.missing);
-            graph::cover(self, follower, &new.prev_events)?;
-            self.resolve_current(no)?;
         }
         Ok(no)
+    }
+
+    /// What an event that is written changes in the room's extremities, and by that in its current state.
+    fn enter_graph(&mut self, no: EventNo, new: &Admission<'_>) -> Result<()> {
+        let pdu = new.pdu;
+        let in_past = self.past.is_some();
+        let before = self.head.extremities.len();
+        if new.verdict.is_visible() {
+            // History from before is followed by what is here, or by what comes with it.
+            let followed = in_past || new.followed.is_some();
+            graph::extend(self, no, pdu.event_id(), &new.prev_events, followed)?;
+            if !in_past {
+                self.head_mut().depth = self.head.depth.max(pdu.depth());
+                self.effects.appended.push((no, pdu.event_id().clone()));
+            }
+        } else if let Some(follower) = new.followed {
+            // Hidden, it still leads from the accepted event after the gap to what is before the gap.
+            graph::note_missing(self.txn, self.room, follower, &new.missing);
+            graph::cover(self, follower, &new.prev_events)?;
+        } else {
+            return Ok(());
+        }
+        if in_past && self.head.extremities.len() != before {
+            let now = self.take_newest_place();
+            self.resolve_current(now)
+        } else if !in_past && new.before != Before::Current {
+            self.resolve_current(no)
+        } else {
+            Ok(())
+        }
     }
 
     fn write_event(&mut self, pdu: &Pdu, no: EventNo, stored: &StoredEvent, new: &Admission<'_>) {

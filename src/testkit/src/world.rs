@@ -43,6 +43,11 @@ impl World {
 
     /// A world on an engine of the caller's choice.
     pub fn on(engine: Box<dyn store::Engine>) -> Self {
+        Self::named(SERVER_NAME, engine)
+    }
+
+    /// A world whose server has a name of the caller's choice.
+    pub fn named(server_name: &str, engine: Box<dyn store::Engine>) -> Self {
         let options = Options {
             sync: SyncMode::Never,
             schema: 1,
@@ -51,11 +56,11 @@ impl World {
             on_fatal: Box::new(|_| {}),
         };
         let store = Store::open(engine, options).unwrap();
-        let names = Names::open(&store, SERVER_NAME).unwrap();
+        let names = Names::open(&store, server_name).unwrap();
         Self {
             store,
             names,
-            key: SigningKey::generate(SERVER_NAME, [7; 32]),
+            key: SigningKey::generate(server_name, [7; 32]),
             cache: Cache::default(),
             now_ms: 1_000,
         }
