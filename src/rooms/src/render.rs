@@ -304,7 +304,7 @@ impl<'a, R: Read> Renderer<'a, R> {
             for (no, relation) in relations::of(self.from, self.room, &event.event_id)? {
                 if relation.rel_type == "m.reference"
                     && let Some(from) = event_log::get(self.from, self.room, no)?
-                    && self.visibility.allows(no, &from)
+                    && self.visibility.allows(self.from, no, &from)?
                 {
                     chunk.push(format!("{{\"event_id\":\"{}\"}}", from.event_id));
                 }

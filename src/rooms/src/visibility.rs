@@ -2,14 +2,15 @@
 //! <https://spec.matrix.org/v1.19/client-server-api/#server-behaviour-5>
 //!
 //! Both have few changes in a room, so they are read once as lists of (place, value), and every event
-//! is then judged in memory.
+//! is then judged in memory. Only history from before this server came, which was filled in later, is
+//! judged by the state that it stands on.
 
 use event::auth::Membership;
 use names::{RoomSn, UserSn};
 use store::Read;
 
 use crate::append::string_member;
-use crate::{EventNo, Result, StoredEvent, event_log, members, state};
+use crate::{EventNo, Point, Result, StoredEvent, event_log, graph, members, state};
 
 /// `history_visibility`, ordered from open to closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,6 +49,8 @@ impl HistoryVisibility {
 
 /// What one user may see of one room.
 pub struct Visibility {
+    room: RoomSn,
+    user_id: Option<String>,
     /// Changes of the visibility, oldest first.
     visibility: Vec<(EventNo, HistoryVisibility)>,
     /// Changes of the user's membership, oldest first.
@@ -73,6 +76,8 @@ impl Visibility {
             membership = memberships(from, room, user, user_id)?;
         }
         Ok(Self {
+            room,
+            user_id: user.map(|(_, user_id)| user_id.to_owned()),
             visibility,
             membership,
         })
@@ -105,8 +110,67 @@ impl Visibility {
     }
 
     /// Whether the user may see the event at `no`.
-    pub fn allows(&self, no: EventNo, event: &StoredEvent) -> bool {
-        event.flags.is_visible() && self.allows_place(no)
+    pub fn allows(&self, from: &impl Read, no: EventNo, event: &StoredEvent) -> Result<bool> {
+        if !event.flags.is_visible() {
+            return Ok(false);
+        }
+        match no < EventNo::FIRST {
+            true => self.allows_past(from, no, event),
+            false => Ok(self.allows_place(no)),
+        }
+    }
+
+    /// Whether the user may see an event that happened before this server came.
+    fn allows_past(&self, from: &impl Read, no: EventNo, event: &StoredEvent) -> Result<bool> {
+        let (Some(before), Some(after)) = (graph::state_before(no, event), event.state_after(no))
+        else {
+            return Ok(false);
+        };
+        let visibility = self.visibility_in(from, before)?;
+        let visibility = visibility.min(self.visibility_in(from, after)?);
+        let (before, after) = (
+            self.membership_in(from, before)?,
+            self.membership_in(from, after)?,
+        );
+        // As in `allows_place`: whoever was in, or has just left, sees what happened.
+        if visibility == HistoryVisibility::WorldReadable
+            || after == Membership::Join
+            || before != after
+        {
+            return Ok(true);
+        }
+        Ok(match visibility {
+            HistoryVisibility::WorldReadable => true,
+            HistoryVisibility::Shared => self.joins_after(no),
+            HistoryVisibility::Invited => after == Membership::Invite,
+            HistoryVisibility::Joined => false,
+        })
+    }
+
+    fn visibility_in(&self, from: &impl Read, state: Point) -> Result<HistoryVisibility> {
+        let no = state::at(from, self.room, "m.room.history_visibility", "", state)?;
+        let event = no
+            .map(|no| event_log::get(from, self.room, no))
+            .transpose()?
+            .flatten();
+        Ok(event.map_or(HistoryVisibility::Shared, |event| {
+            HistoryVisibility::of_event(&event)
+        }))
+    }
+
+    fn membership_in(&self, from: &impl Read, state: Point) -> Result<Membership> {
+        let Some(user_id) = &self.user_id else {
+            return Ok(Membership::Leave);
+        };
+        let no = state::at(from, self.room, "m.room.member", user_id, state)?;
+        let event = no
+            .map(|no| event_log::get(from, self.room, no))
+            .transpose()?
+            .flatten();
+        Ok(event.map_or(Membership::Leave, |event| {
+            let content = event::json::member(&event.json, "content").unwrap_or("{}");
+            Membership::of_content(content).unwrap_or(Membership::Other)
+        }))
     }
 
     /// Whether the user may see what happened at `no`, and the state there.
@@ -231,6 +295,8 @@ mod tests {
     ) -> Visibility {
         let place = |no: u64| EventNo(no);
         Visibility {
+            room: RoomSn(1),
+            user_id: None,
             visibility: visibility
                 .iter()
                 .map(|(no, is)| (place(*no), *is))

@@ -59,9 +59,9 @@ pub struct Selection<'a> {
 }
 
 impl Selection<'_> {
-    fn shows(&self, no: EventNo, event: &StoredEvent) -> bool {
+    fn shows(&self, from: &impl Read, no: EventNo, event: &StoredEvent) -> Result<bool> {
         let ignored = self.ignored.contains(&event.sender) && !event.flags.has(Flags::STATE);
-        !ignored && self.visibility.allows(no, event) && shows(self.filter, event)
+        Ok(!ignored && self.visibility.allows(from, no, event)? && shows(self.filter, event))
     }
 
     /// Reads the piece.
@@ -82,7 +82,7 @@ impl Selection<'_> {
                 piece.limited = true;
                 break;
             }
-            if self.shows(no, &event) {
+            if self.shows(from, no, &event)? {
                 piece.events.push((no, event));
             }
         }

@@ -136,7 +136,7 @@ fn look(
             reached = Position(event.position.0.saturating_add(1));
             break;
         }
-        if event.sender == asked.user || !visibility.allows(no, &event) {
+        if event.sender == asked.user || !visibility.allows(view, no, &event)? {
             continue;
         }
         let actions = facts.actions(&subject, rules, &event);

@@ -111,7 +111,7 @@ fn render(
     let mut left_out = false;
     let page = history::page(&reader.view, span, |no, event| {
         let shows = lens.shows(no, event)?;
-        left_out = !shows && (left_out || lens.sees(no, event));
+        left_out = !shows && (left_out || lens.sees(no, event)?);
         Ok(shows)
     })?;
     let end_of_chunk = page

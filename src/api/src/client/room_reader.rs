@@ -139,7 +139,7 @@ impl RoomReader {
         let unknown = || ApiError::from(rooms::Error::UnknownEvent);
         let no = event_log::find_in(&self.view, self.room, event_id)?.ok_or_else(unknown)?;
         let event = event_log::get(&self.view, self.room, no)?.ok_or_else(unknown)?;
-        if !self.visibility.allows(no, &event) {
+        if !self.visibility.allows(&self.view, no, &event)? {
             return Err(unknown());
         }
         Ok((no, event))
@@ -226,14 +226,15 @@ pub struct Lens<'a> {
 impl Lens<'_> {
     /// Whether the event is shown.
     pub fn shows(&self, no: EventNo, event: &StoredEvent) -> rooms::Result<bool> {
-        let shown = self.shows_room && filtered::shows(self.filter, event) && self.sees(no, event);
-        Ok(shown && self.is_related(event)?)
+        let wanted = self.shows_room && filtered::shows(self.filter, event);
+        Ok(wanted && self.sees(no, event)? && self.is_related(event)?)
     }
 
     /// Whether the event would be shown without the filter.
-    pub fn sees(&self, no: EventNo, event: &StoredEvent) -> bool {
+    pub fn sees(&self, no: EventNo, event: &StoredEvent) -> rooms::Result<bool> {
         let ignored = self.ignored.contains(&event.sender) && !event.flags.has(Flags::STATE);
-        !ignored && self.reader.visibility.allows(no, event)
+        let reader = self.reader;
+        Ok(!ignored && reader.visibility.allows(&reader.view, no, event)?)
     }
 
     /// `related_by_rel_types` and `related_by_senders`: one relation has to match both.

@@ -40,7 +40,10 @@ async fn timestamp_to_event(
     let forwards = matches!(asked.dir, Dir::Forward);
     let mut found = None;
     event_log::near_timestamp(view, room, asked.ts, forwards, |no| {
-        found = event_log::get(view, room, no)?.filter(|event| reader.visibility.allows(no, event));
+        found = match event_log::get(view, room, no)? {
+            Some(event) if reader.visibility.allows(view, no, &event)? => Some(event),
+            _ => None,
+        };
         Ok(found.is_some())
     })?;
     let event = found.ok_or_else(|| ApiError::not_found("There is no event near this time"))?;
