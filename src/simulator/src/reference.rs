@@ -2,7 +2,7 @@
 //!
 //! Every event that anybody makes is learned here at once, before any server has it. Its verdict and the states before
 //! and after it follow from the graph alone, so every server must come to the same, whatever reached it when. Whole state
-//! maps are kept for every event, auth chains are walked; nothing of the crate `rooms` is used. Each merge of states is
+//! maps are kept for every event, auth chains are walked; nothing of the crate `rooms` is used. What an event merges is
 //! resolved twice, by `event` over whole maps and by another implementation, which have to agree.
 //!
 //! Deliberately not here: soft failure. It depends on what a server knew when an event came, so the comparison asks for
@@ -20,6 +20,9 @@ use event::{EventId, FormatError, Pdu, RoomIdFormat, RoomRules, SignatureError};
 
 use crate::Fault;
 use crate::other::Other;
+
+/// One of so many merges that only extremities need gets a second opinion; those before events all do.
+const SELDOM: usize = 8;
 
 /// A state by the numbers of its events.
 pub type State = StateMap<usize>;
@@ -215,7 +218,7 @@ impl Reference {
                 None => return Ok(Learned::Dropped(Dropped::Reference(id.to_owned()))),
             }
         }
-        let before = self.merged(&prev)?;
+        let before = self.merge(&prev, true)?;
         let rejected = self.judge(&pdu, &auth, &before).err();
         Ok(Learned::Known(
             self.place(pdu, prev, auth, before, rejected, intent),
@@ -289,6 +292,10 @@ impl Reference {
     /// # Errors
     /// If the two resolvers disagree.
     pub fn merged(&mut self, events: &[usize]) -> Result<Rc<State>, Disagreement> {
+        self.merge(events, self.resolutions.is_multiple_of(SELDOM))
+    }
+
+    fn merge(&mut self, events: &[usize], second_opinion: bool) -> Result<Rc<State>, Disagreement> {
         let mut states: Vec<Rc<State>> = Vec::with_capacity(events.len());
         for number in events {
             let after = &self.entries[*number].after;
@@ -309,13 +316,17 @@ impl Reference {
         if let Some(known) = self.merges.get(&key) {
             return Ok(known.clone());
         }
-        let resolved = Rc::new(self.resolve(&states)?);
+        self.resolutions += 1;
+        let resolved = Rc::new(self.resolve(&states, second_opinion)?);
         self.merges.insert(key, resolved.clone());
         Ok(resolved)
     }
 
-    fn resolve(&mut self, states: &[Rc<State>]) -> Result<State, Disagreement> {
-        self.resolutions += 1;
+    fn resolve(
+        &mut self,
+        states: &[Rc<State>],
+        second_opinion: bool,
+    ) -> Result<State, Disagreement> {
         if self.fault == Some(Fault::OracleTakesTheNewest) {
             let mut newest = State::new();
             for (key, number) in states.iter().flat_map(|state| state.iter()) {
@@ -327,6 +338,9 @@ impl Reference {
         let maps: Vec<&State> = states.iter().map(|state| &**state).collect();
         let ours = state_res::resolve(self.rules, &maps, None, self)
             .map_err(|error| Disagreement(format!("the resolver of event fails: {error}")))?;
+        if !second_opinion {
+            return Ok(ours);
+        }
         let Some(theirs) = self.other.resolve(&maps) else {
             return Ok(ours);
         };

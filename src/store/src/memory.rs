@@ -1,7 +1,8 @@
 //! An engine in memory for tests. Keeps every version of every row, so that snapshots are numbers,
 //! and remembers what was synced, so that a power loss can be played.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,11 +12,12 @@ use crate::{
     Batch, Cursor, Direction, Engine, Family, FamilyStats, Result, Snapshot, Space, StoreError,
 };
 
-type Versions = BTreeMap<u64, Option<Vec<u8>>>;
+/// What a row was after each write that changed it, oldest first.
+type Versions = Vec<(u64, Option<Vec<u8>>)>;
 
 #[derive(Default)]
 struct Data {
-    rows: BTreeMap<(Family, Vec<u8>), Versions>,
+    rows: [BTreeMap<Vec<u8>, Versions>; Family::ALL.len()],
     written: u64,
     synced: u64,
     disk_full: bool,
@@ -34,17 +36,16 @@ impl Memory {
     pub fn after_power_loss(&self, more: u64) -> Memory {
         let data = self.data.read();
         let last = (data.synced + more).min(data.written);
-        let rows = data
-            .rows
-            .iter()
-            .map(|(key, versions)| {
-                let kept = versions
-                    .range(..=last)
-                    .map(|(n, v)| (*n, v.clone()))
-                    .collect();
-                (key.clone(), kept)
-            })
-            .collect();
+        let kept = |versions: &Versions| -> Versions {
+            let kept = versions.iter().take_while(|(at, _)| *at <= last);
+            kept.cloned().collect()
+        };
+        let rows = std::array::from_fn(|family| {
+            data.rows[family]
+                .iter()
+                .map(|(key, versions)| (key.clone(), kept(versions)))
+                .collect()
+        });
         let data = Data {
             rows,
             written: last,
@@ -72,10 +73,15 @@ struct MemorySnapshot {
     at: u64,
 }
 
+/// The newest version that a snapshot shows.
+fn version(versions: &Versions, at: u64) -> Option<&Vec<u8>> {
+    let shown = versions.iter().rev().find(|(written, _)| *written <= at);
+    shown.and_then(|(_, value)| value.as_ref())
+}
+
 impl Data {
     fn get(&self, family: Family, key: &[u8], at: u64) -> Option<Vec<u8>> {
-        let versions = self.rows.get(&(family, key.to_vec()))?;
-        versions.range(..=at).next_back()?.1.clone()
+        version(self.rows[family as usize].get(key)?, at).cloned()
     }
 }
 
@@ -99,37 +105,77 @@ impl Snapshot for MemorySnapshot {
         upper: &[u8],
         direction: Direction,
     ) -> Box<dyn Cursor + 'a> {
-        let data = self.data.read();
-        let mut rows: Vec<(Vec<u8>, Vec<u8>)> = data
-            .rows
-            .range((family, lower.to_vec())..)
-            .take_while(|((of, key), _)| {
-                *of == family && (upper.is_empty() || key.as_slice() < upper)
-            })
-            .filter_map(|((_, key), versions)| {
-                let value = versions.range(..=self.at).next_back()?.1.clone()?;
-                Some((key.clone(), value))
-            })
-            .collect();
-        // Taken from the end.
-        if direction == Direction::Forward {
-            rows.reverse();
-        }
         Box::new(MemoryCursor {
-            rows,
+            snapshot: self,
+            family,
+            lower: Bound::Included(lower.to_vec()),
+            upper: match upper {
+                [] => Bound::Unbounded,
+                upper => Bound::Excluded(upper.to_vec()),
+            },
+            direction,
+            count: 1,
+            rows: VecDeque::new(),
             row: Default::default(),
         })
     }
 }
 
-struct MemoryCursor {
-    rows: Vec<(Vec<u8>, Vec<u8>)>,
+/// The most rows that are read at once.
+const MOST_ROWS: usize = 256;
+
+/// Reads a few rows at first, as most scans are for the first row, and then ever more.
+struct MemoryCursor<'a> {
+    snapshot: &'a MemorySnapshot,
+    family: Family,
+    lower: Bound<Vec<u8>>,
+    upper: Bound<Vec<u8>>,
+    direction: Direction,
+    /// How many rows are read next; none when the end was seen.
+    count: usize,
+    rows: VecDeque<(Vec<u8>, Vec<u8>)>,
     row: (Vec<u8>, Vec<u8>),
 }
 
-impl Cursor for MemoryCursor {
+impl MemoryCursor<'_> {
+    fn fill(&mut self) {
+        let is_empty = match (&self.lower, &self.upper) {
+            (Bound::Included(lower), Bound::Excluded(upper)) => lower >= upper,
+            (Bound::Excluded(lower), Bound::Excluded(upper)) => lower >= upper,
+            _ => false,
+        };
+        if self.count == 0 || is_empty {
+            return;
+        }
+        let (at, count) = (self.snapshot.at, self.count);
+        let data = self.snapshot.data.read();
+        let bounds = (self.lower.as_ref(), self.upper.as_ref());
+        let range = data.rows[self.family as usize].range::<Vec<u8>, _>(bounds);
+        let shown = |(key, versions): (&Vec<u8>, &Versions)| {
+            Some((key.clone(), version(versions, at)?.clone()))
+        };
+        match self.direction {
+            Direction::Forward => self.rows.extend(range.filter_map(shown).take(count)),
+            Direction::Backward => self.rows.extend(range.rev().filter_map(shown).take(count)),
+        }
+        let ended = self.rows.len() < count;
+        if let Some((last, _)) = self.rows.back() {
+            let beyond = Bound::Excluded(last.clone());
+            match self.direction {
+                Direction::Forward => self.lower = beyond,
+                Direction::Backward => self.upper = beyond,
+            }
+        }
+        self.count = if ended { 0 } else { (count * 4).min(MOST_ROWS) };
+    }
+}
+
+impl Cursor for MemoryCursor<'_> {
     fn next(&mut self) -> Result<Option<(&[u8], &[u8])>> {
-        match self.rows.pop() {
+        if self.rows.is_empty() {
+            self.fill();
+        }
+        match self.rows.pop_front() {
             Some(row) => {
                 self.row = row;
                 Ok(Some((&self.row.0, &self.row.1)))
@@ -156,8 +202,16 @@ impl Engine for Memory {
         data.written += 1;
         let at = data.written;
         for op in &batch.ops {
-            let versions = data.rows.entry((op.family, op.key.clone())).or_default();
-            versions.insert(at, op.value.clone());
+            let rows = &mut data.rows[op.family as usize];
+            let value = (at, op.value.clone());
+            match rows.get_mut(&op.key) {
+                // The last of several writes of a key in a batch counts.
+                Some(versions) => {
+                    versions.pop_if(|(written, _)| *written == at);
+                    versions.push(value);
+                }
+                None => drop(rows.insert(op.key.clone(), vec![value])),
+            }
         }
         Ok(())
     }
@@ -186,7 +240,7 @@ impl Engine for Memory {
             .into_iter()
             .map(|family| FamilyStats {
                 name: family.name(),
-                rows: data.rows.keys().filter(|(of, _)| *of == family).count() as u64,
+                rows: data.rows[family as usize].len() as u64,
                 ..FamilyStats::default()
             })
             .collect())
