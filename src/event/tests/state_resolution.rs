@@ -13,7 +13,7 @@ use event::{RoomRules, RoomVersion};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
-use room::graph::{Action, Graph, State};
+use room::graph::{Action, Graph, State, any_action};
 use ruma_common::room_version_rules::RoomVersionRules;
 use ruma_common::{
     EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId,
@@ -198,24 +198,6 @@ impl Oracle {
         )
         .is_ok()
     }
-}
-
-fn any_action() -> impl Strategy<Value = Action> {
-    (any::<[u8; 3]>(), any::<[u8; 4]>(), 0..1000u16).prop_map(
-        |(back, [sender, kind, target, value], time)| {
-            // Mostly near the newest event, so that forks have some length.
-            let back =
-                back.map(|back| [0, 0, 0, 1, 1, 2, 3, 4, 5, 7, 9, 12][usize::from(back) % 12]);
-            Action {
-                back,
-                sender: sender % 6,
-                kind: kind % 14,
-                target: target % 6,
-                value,
-                time,
-            }
-        },
-    )
 }
 
 fn agrees(version: RoomVersion, actions: &[Action]) {

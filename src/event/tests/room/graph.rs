@@ -12,6 +12,7 @@ use event::{
     EventDraft, EventId, EventIdFormat, FirstFormat, Pdu, RoomIdFormat, RoomRules, RoomVersion,
     SigningKey,
 };
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 pub const USERS: [&str; 6] = [
@@ -33,6 +34,25 @@ pub struct Action {
     pub target: u8,
     pub value: u8,
     pub time: u16,
+}
+
+/// Actions on forks of some length.
+pub fn any_action() -> impl Strategy<Value = Action> {
+    (any::<[u8; 3]>(), any::<[u8; 4]>(), 0..1000u16).prop_map(
+        |(back, [sender, kind, target, value], time)| {
+            // Mostly near the newest event, so that forks have some length.
+            let back =
+                back.map(|back| [0, 0, 0, 1, 1, 2, 3, 4, 5, 7, 9, 12][usize::from(back) % 12]);
+            Action {
+                back,
+                sender: sender % 6,
+                kind: kind % 14,
+                target: target % 6,
+                value,
+                time,
+            }
+        },
+    )
 }
 
 pub struct Graph {
