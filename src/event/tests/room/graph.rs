@@ -46,7 +46,7 @@ pub fn any_action() -> impl Strategy<Value = Action> {
             Action {
                 back,
                 sender: sender % 6,
-                kind: kind % 14,
+                kind: kind % 18,
                 target: target % 6,
                 value,
                 time,
@@ -65,6 +65,8 @@ pub struct Graph {
     /// The state after each event.
     pub states: Vec<StateMap<usize>>,
     key: SigningKey,
+    /// Of the identity server behind third-party invites.
+    identity: SigningKey,
 }
 
 /// A state by event numbers, for the authorisation rules.
@@ -109,6 +111,7 @@ impl Graph {
             by_id: HashMap::new(),
             states: Vec::new(),
             key: super::key(),
+            identity: SigningKey::generate("identity.org", [9; 32]),
         };
         let [creator, second] = [USERS[0], USERS[1]];
         let content = json!({"creator": creator, "room_version": version.as_str()});
@@ -274,6 +277,7 @@ impl Graph {
         let sender = USERS[usize::from(action.sender) % USERS.len()];
         let target = USERS[usize::from(action.target) % USERS.len()];
         let level = [0, 10, 50, 51, 100][usize::from(action.value) % 5];
+        let token = format!("token{}", action.value % 2);
         let member = |user: &str, membership: &str| {
             (
                 "m.room.member",
@@ -281,7 +285,7 @@ impl Graph {
                 json!({"membership": membership, "n": action.value}),
             )
         };
-        match action.kind % 14 {
+        match action.kind % 18 {
             0 | 1 => member(sender, "join"),
             2 => member(sender, "leave"),
             3 => member(target, "leave"),
@@ -325,6 +329,33 @@ impl Graph {
                 let (event_type, state_key, mut content) = member(sender, "join");
                 content["join_authorised_via_users_server"] = target.into();
                 (event_type, state_key, content)
+            }
+            13 => {
+                let offer = json!({"display_name": "o", "public_key": self.identity.verify_key().to_base64()});
+                ("m.room.third_party_invite", token, offer)
+            }
+            14 => {
+                let mut signed = json!({"mxid": target, "token": token});
+                self.identity.sign_value(&mut signed).unwrap();
+                let invite = json!({"display_name": "o", "signed": signed});
+                let content = json!({"membership": "invite", "third_party_invite": invite});
+                ("m.room.member", target.to_owned(), content)
+            }
+            15 => {
+                let mut levels = self.levels(state);
+                let [topic, room] = [("events", "m.room.topic"), ("notifications", "room")];
+                let (map, key) = if action.target.is_multiple_of(2) {
+                    topic
+                } else {
+                    room
+                };
+                levels[map][key] = level.into();
+                ("m.room.power_levels", String::new(), levels)
+            }
+            16 => {
+                let mut levels = self.levels(state);
+                levels["users"][target] = level.to_string().into();
+                ("m.room.power_levels", String::new(), levels)
             }
             _ => (
                 "m.room.topic",
