@@ -46,7 +46,7 @@ pub fn any_action() -> impl Strategy<Value = Action> {
             Action {
                 back,
                 sender: sender % 6,
-                kind: kind % 18,
+                kind: kind % 20,
                 target: target % 6,
                 value,
                 time,
@@ -285,7 +285,7 @@ impl Graph {
                 json!({"membership": membership, "n": action.value}),
             )
         };
-        match action.kind % 18 {
+        match action.kind % 20 {
             0 | 1 => member(sender, "join"),
             2 => member(sender, "leave"),
             3 => member(target, "leave"),
@@ -325,10 +325,14 @@ impl Graph {
                     json!({"join_rule": rule}),
                 )
             }
-            12 => {
+            12 | 19 => {
                 let (event_type, state_key, mut content) = member(sender, "join");
                 content["join_authorised_via_users_server"] = target.into();
                 (event_type, state_key, content)
+            }
+            18 => {
+                let content = json!({"join_rule": "restricted", "n": action.value});
+                ("m.room.join_rules", String::new(), content)
             }
             13 => {
                 let offer = json!({"display_name": "o", "public_key": self.identity.verify_key().to_base64()});

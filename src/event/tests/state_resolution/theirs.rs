@@ -8,7 +8,7 @@ use event::state_res::StateMap;
 use event::{RoomRules, RoomVersion};
 use ruma_common::room_version_rules::RoomVersionRules;
 use ruma_common::{
-    EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId,
+    MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId,
 };
 use ruma_events::{StateEventType, TimelineEventType};
 use ruma_state_res::utils::event_id_set::EventIdSet;
@@ -109,24 +109,26 @@ fn their_rules(rules: &RoomRules) -> RoomVersionRules {
 pub struct Oracle {
     events: Vec<Arc<Theirs>>,
     by_id: HashMap<OwnedEventId, Arc<Theirs>>,
+    /// For each event all that can be reached from it, itself included.
+    chains: HashMap<OwnedEventId, HashSet<OwnedEventId>>,
 }
 
 impl Oracle {
     pub fn follow(&mut self, graph: &Graph) {
         for event in &graph.events[self.events.len()..] {
             let theirs = Arc::new(Theirs::read(event));
+            let mut chain = self.chain(&theirs.auth_events);
+            chain.insert(theirs.event_id.clone());
+            self.chains.insert(theirs.event_id.clone(), chain);
             self.by_id.insert(theirs.event_id.clone(), theirs.clone());
             self.events.push(theirs);
         }
     }
 
-    /// Everything reachable, by recursion over texts: slow and plain.
-    fn chain(&self, id: &EventId, chain: &mut HashSet<OwnedEventId>) {
-        if chain.insert(id.to_owned()) {
-            for auth_id in &self.by_id[id].auth_events {
-                self.chain(auth_id, chain);
-            }
-        }
+    /// Everything that can be reached from some events, themselves included.
+    fn chain<'a>(&self, ids: impl IntoIterator<Item = &'a OwnedEventId>) -> HashSet<OwnedEventId> {
+        let chains = ids.into_iter().flat_map(|id| &self.chains[id]);
+        chains.cloned().collect()
     }
 
     pub fn resolve(&self, graph: &Graph, states: &[&StateMap<usize>]) -> StateMap<usize> {
@@ -144,9 +146,9 @@ impl Oracle {
         let chains = maps
             .iter()
             .map(|map| {
-                let mut chain = HashSet::new();
-                map.values().for_each(|id| self.chain(id, &mut chain));
-                chain.into_iter().collect::<EventIdSet<_>>()
+                self.chain(map.values())
+                    .into_iter()
+                    .collect::<EventIdSet<_>>()
             })
             .collect();
         let resolved = ruma_state_res::resolve(
@@ -157,13 +159,9 @@ impl Oracle {
             |id| self.by_id.get(id).cloned(),
             |conflicted| {
                 let set: HashSet<&OwnedEventId> = conflicted.values().flatten().collect();
-                let mut below = HashSet::new();
-                set.iter().for_each(|id| self.chain(id, &mut below));
-                let reaches_back = |id: &OwnedEventId| {
-                    let mut chain = HashSet::new();
-                    self.chain(id, &mut chain);
-                    chain.iter().any(|id| set.contains(id))
-                };
+                let below = self.chain(set.iter().copied());
+                let reaches_back =
+                    |id: &OwnedEventId| self.chains[id].iter().any(|id| set.contains(id));
                 Some(below.into_iter().filter(reaches_back).collect())
             },
         )
