@@ -214,6 +214,58 @@ fn two_changes_of_the_power_levels_are_resolved_without_those_before() {
     }
 }
 
+/// What it takes to resolve a fork of 50 state events on each side, in a room with so many other members.
+fn reads_of_a_large_fork(version: RoomVersion, members: usize) -> usize {
+    let mut graph = Graph::new(version);
+    let mut last = graph.events.len() - 1;
+    let join = |graph: &mut Graph, prev: usize, user: &str, name: &str| {
+        let state = graph.states[prev].clone();
+        let content = json!({"membership": "join", "displayname": name});
+        let time = graph.events.len() as i64;
+        let pdu = graph.make(&[prev], &state, user, "m.room.member", user, content, time);
+        graph.add(pdu, state)
+    };
+    for n in 0..members {
+        last = join(&mut graph, last, &format!("@member{n}:a.org"), "new");
+    }
+    let ends = [ALICE, BOB].map(|sender| {
+        let mut end = last;
+        for n in 0..25 {
+            end = join(&mut graph, end, &format!("@member{n}:a.org"), sender);
+            let content = json!({"by": sender});
+            end = then(
+                &mut graph,
+                end,
+                sender,
+                &format!("org.example.{n}"),
+                content,
+            );
+        }
+        end
+    });
+    let states = ends.map(|end| &graph.states[end]);
+    let disagreement = Disagreement::of(&graph, &states);
+    assert_eq!(disagreement.conflicted.len(), 100);
+    let counting = Counting::new(&graph);
+    let (_, resolved) = disagreement.resolve(&graph, &counting);
+    assert_eq!(resolved.len(), 50);
+    counting.reads.get()
+}
+
+#[test]
+fn the_cost_of_a_fork_is_that_of_the_fork_and_not_of_the_room() {
+    for version in [
+        RoomVersion::V1,
+        RoomVersion::V2,
+        RoomVersion::V11,
+        RoomVersion::V12,
+    ] {
+        let [small, large] = [25, 300].map(|members| reads_of_a_large_fork(version, members));
+        assert_eq!(small, large, "version {version}");
+        assert!(large < 100 * 10, "{large} reads in version {version}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
