@@ -90,10 +90,17 @@ pub fn required_servers<'a>(rules: &RoomRules, pdu: &'a Pdu) -> Vec<&'a str> {
     }
     if rules.auth.restricted
         && membership.is_some()
-        && let Some(authoriser) = json::member(pdu.content(), "join_authorised_via_users_server")
-            .and_then(|value| value.strip_prefix('"')?.strip_suffix('"'))
+        && let Some(value) = json::member(pdu.content(), "join_authorised_via_users_server")
     {
-        need(authoriser);
+        let authoriser = value
+            .strip_prefix('"')
+            .and_then(|text| text.strip_suffix('"'))
+            .and_then(identifier::domain);
+        // What names no user is asked for as it stands: nobody can have signed it.
+        let server_name = authoriser.unwrap_or(value);
+        if !servers.contains(&server_name) {
+            servers.push(server_name);
+        }
     }
     servers
 }

@@ -1,4 +1,5 @@
-//! The cryptographic test vectors of the specification.
+//! The test vectors of the specification for base64, signatures and hashes. Those for canonical JSON are in
+//! `canonical_json.rs`.
 //! <https://spec.matrix.org/v1.19/appendices/#cryptographic-test-vectors>
 
 use event::{RoomVersion, SigningKey, hash, hash_and_sign, signature};
@@ -10,6 +11,28 @@ fn key() -> SigningKey {
         "ed25519 1 YJDBA9Xnr2sVqXD9Vj7XVUnmFZcZrlw8Md7kMW+3XA1",
     )
     .unwrap()
+}
+
+/// <https://spec.matrix.org/v1.19/appendices/#unpadded-base64>
+#[test]
+fn base64_is_written_without_padding_and_read_with_or_without() {
+    let cases = [
+        ("", ""),
+        ("f", "Zg"),
+        ("fo", "Zm8"),
+        ("foo", "Zm9v"),
+        ("foob", "Zm9vYg"),
+        ("fooba", "Zm9vYmE"),
+        ("foobar", "Zm9vYmFy"),
+    ];
+    for (plain, encoded) in cases {
+        assert_eq!(hash::base64_encode(plain.as_bytes()), encoded);
+        let padded = format!("{encoded}{}", &"=="[..(4 - encoded.len() % 4) % 4]);
+        for text in [encoded, &padded] {
+            assert_eq!(hash::base64_decode(text).as_deref(), Some(plain.as_bytes()));
+        }
+    }
+    assert_eq!(hash::base64_decode("Zm9v!"), None);
 }
 
 #[test]

@@ -283,6 +283,10 @@ fn level(rules: &RoomRules, value: &str) -> Option<i64> {
         let decimal = !unsigned.is_empty() && unsigned.bytes().all(|byte| byte.is_ascii_digit());
         return digits.parse().ok().filter(|_| decimal);
     }
+    // An integer that does not fit is no float either.
+    if !value.contains(['.', 'e', 'E']) {
+        return None;
+    }
     let float: f64 = value.parse().ok().filter(|float: &f64| float.is_finite())?;
     // Truncated at the decimal point; 2^63 itself is the first float that does not fit.
     let fits = (-(2f64.powi(63))..2f64.powi(63)).contains(&float.trunc());

@@ -103,10 +103,8 @@ impl<Id: Copy + Eq + std::hash::Hash + Ord> MainlineOrder<Id> {
         };
         match self.mainline {
             Some((above, event, position)) if above > generation => {
-                self.mainline = match below(above, event, reading)? {
-                    Some((generation, next)) => Some((generation, next, position + 1)),
-                    None => None,
-                };
+                let next = below(above, event, reading)?;
+                self.mainline = next.map(|(generation, next)| (generation, next, position + 1));
                 return Ok(());
             }
             _ => {}

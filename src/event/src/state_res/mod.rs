@@ -7,7 +7,9 @@
 //!
 //! Everything is read through an [`EventSource`]; an event it does not have ends the resolution with
 //! [`ResolutionError::Missing`], to be fetched before the next attempt. Loops are worklists, and each event is loaded
-//! once.
+//! once. Walks over `auth_events` end where generations say that nothing more can be found; whole chains are walked by
+//! [`auth_chain`] and [`auth_difference`] alone, which are for small rooms and tests. [`Resolution`] and
+//! [`AuthDifference`] stop after as many events as they are told to, and go on when asked again.
 //!
 //! Source: "State resolution" in room versions 1, 2 and 12.
 

@@ -22,7 +22,7 @@ pub struct Resolution<Id> {
 
 enum Algorithm<Id> {
     V1(V1<Id>),
-    V2(V2<Id>),
+    V2(Box<V2<Id>>),
 }
 
 /// What a step came to.
@@ -41,7 +41,7 @@ impl<Id: Copy + Eq + Hash + Ord + fmt::Debug> Resolution<Id> {
             algorithm: match rules.state_resolution {
                 StateResolution::V1 => Algorithm::V1(V1::new(*rules, conflicted)),
                 StateResolution::V2 | StateResolution::V2_1 => {
-                    Algorithm::V2(V2::new(*rules, conflicted, auth_difference))
+                    Algorithm::V2(Box::new(V2::new(*rules, conflicted, auth_difference)))
                 }
             },
             loaded: HashMap::new(),

@@ -12,6 +12,7 @@ use event::{
     EventDraft, EventId, EventIdFormat, FirstFormat, Pdu, RoomIdFormat, RoomRules, RoomVersion,
     SigningKey,
 };
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 pub const USERS: [&str; 6] = [
@@ -35,6 +36,25 @@ pub struct Action {
     pub time: u16,
 }
 
+/// Actions on forks of some length.
+pub fn any_action() -> impl Strategy<Value = Action> {
+    (any::<[u8; 3]>(), any::<[u8; 4]>(), 0..1000u16).prop_map(
+        |(back, [sender, kind, target, value], time)| {
+            // Mostly near the newest event, so that forks have some length.
+            let back =
+                back.map(|back| [0, 0, 0, 1, 1, 2, 3, 4, 5, 7, 9, 12][usize::from(back) % 12]);
+            Action {
+                back,
+                sender: sender % 6,
+                kind: kind % 20,
+                target: target % 6,
+                value,
+                time,
+            }
+        },
+    )
+}
+
 pub struct Graph {
     pub rules: &'static RoomRules,
     pub room_id: String,
@@ -45,6 +65,8 @@ pub struct Graph {
     /// The state after each event.
     pub states: Vec<StateMap<usize>>,
     key: SigningKey,
+    /// Of the identity server behind third-party invites.
+    identity: SigningKey,
 }
 
 /// A state by event numbers, for the authorisation rules.
@@ -89,6 +111,7 @@ impl Graph {
             by_id: HashMap::new(),
             states: Vec::new(),
             key: super::key(),
+            identity: SigningKey::generate("identity.org", [9; 32]),
         };
         let [creator, second] = [USERS[0], USERS[1]];
         let content = json!({"creator": creator, "room_version": version.as_str()});
@@ -254,6 +277,7 @@ impl Graph {
         let sender = USERS[usize::from(action.sender) % USERS.len()];
         let target = USERS[usize::from(action.target) % USERS.len()];
         let level = [0, 10, 50, 51, 100][usize::from(action.value) % 5];
+        let token = format!("token{}", action.value % 2);
         let member = |user: &str, membership: &str| {
             (
                 "m.room.member",
@@ -261,7 +285,7 @@ impl Graph {
                 json!({"membership": membership, "n": action.value}),
             )
         };
-        match action.kind % 14 {
+        match action.kind % 20 {
             0 | 1 => member(sender, "join"),
             2 => member(sender, "leave"),
             3 => member(target, "leave"),
@@ -301,10 +325,41 @@ impl Graph {
                     json!({"join_rule": rule}),
                 )
             }
-            12 => {
+            12 | 19 => {
                 let (event_type, state_key, mut content) = member(sender, "join");
                 content["join_authorised_via_users_server"] = target.into();
                 (event_type, state_key, content)
+            }
+            18 => {
+                let content = json!({"join_rule": "restricted", "n": action.value});
+                ("m.room.join_rules", String::new(), content)
+            }
+            13 => {
+                let offer = json!({"display_name": "o", "public_key": self.identity.verify_key().to_base64()});
+                ("m.room.third_party_invite", token, offer)
+            }
+            14 => {
+                let mut signed = json!({"mxid": target, "token": token});
+                self.identity.sign_value(&mut signed).unwrap();
+                let invite = json!({"display_name": "o", "signed": signed});
+                let content = json!({"membership": "invite", "third_party_invite": invite});
+                ("m.room.member", target.to_owned(), content)
+            }
+            15 => {
+                let mut levels = self.levels(state);
+                let [topic, room] = [("events", "m.room.topic"), ("notifications", "room")];
+                let (map, key) = if action.target.is_multiple_of(2) {
+                    topic
+                } else {
+                    room
+                };
+                levels[map][key] = level.into();
+                ("m.room.power_levels", String::new(), levels)
+            }
+            16 => {
+                let mut levels = self.levels(state);
+                levels["users"][target] = level.to_string().into();
+                ("m.room.power_levels", String::new(), levels)
             }
             _ => (
                 "m.room.topic",
