@@ -173,9 +173,9 @@ impl<R: Read> Room<'_, R> {
                 None => {}
                 Some(_) if distinct.len() == 1 && !absent => {}
                 Some(only) if distinct.len() == 1 && !absence_conflicts => {
-                    if values[0].is_none() {
-                        found.decided.insert(key, *only);
-                    }
+                    // What the first state has anyway makes no difference.
+                    let new = Some(*only).filter(|_| values[0].is_none());
+                    found.decided.extend(new.map(|event| (key, event)));
                 }
                 Some(_) => {
                     for (events, value) in found.events.iter_mut().zip(&values) {

@@ -55,7 +55,7 @@ fn a_database_of_a_newer_schema_is_refused_with_what_to_do() {
     let folder = stopped();
     let options = Options {
         sync: SyncMode::Always,
-        schema: 1,
+        schema: u32::MAX,
         migrations: &[],
         reserve_bytes: 0,
         on_fatal: Box::new(|error| panic!("{error}")),
