@@ -30,6 +30,9 @@ struct Arguments {
     /// Compare all states on all servers.
     #[arg(long)]
     thorough: bool,
+    /// Run all seeds and name all that fail, instead of ending with the first.
+    #[arg(long)]
+    all: bool,
     /// Runs at a time; as many as there are processors if not given.
     #[arg(long)]
     threads: Option<usize>,
@@ -62,7 +65,7 @@ fn main() -> ExitCode {
     let threads = arguments
         .threads
         .unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
-    let (statistics, failure) = run_all(&plan_of, arguments.seed, arguments.seeds, threads);
+    let (statistics, failure) = run_all(&plan_of, &arguments, threads);
     println!("{statistics}");
     match failure {
         None => ExitCode::SUCCESS,
@@ -76,8 +79,7 @@ fn main() -> ExitCode {
 /// Runs seeds on several threads until they are through or one fails.
 fn run_all(
     plan_of: &(impl Fn(u64) -> Plan + Sync),
-    first: u64,
-    count: u64,
+    arguments: &Arguments,
     threads: usize,
 ) -> (Statistics, Option<Box<Failure>>) {
     let next = AtomicU64::new(0);
@@ -88,17 +90,20 @@ fn run_all(
             scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
                     let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= count {
+                    if number >= arguments.seeds {
                         return;
                     }
-                    let ended = run(&plan_of(first.wrapping_add(number)));
+                    let ended = run(&plan_of(arguments.seed.wrapping_add(number)));
                     let mut result = result
                         .lock()
                         .unwrap_or_else(|poisoned| poisoned.into_inner());
                     match ended {
                         Ok(statistics) => result.0 += statistics,
                         Err(failure) => {
-                            stop.store(true, Ordering::Relaxed);
+                            if arguments.all {
+                                println!("{}", summary(&failure));
+                            }
+                            stop.store(!arguments.all, Ordering::Relaxed);
                             // The first seed, whichever thread was faster.
                             let earlier = result
                                 .1
@@ -118,16 +123,19 @@ fn run_all(
         .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
+fn summary(failure: &Failure) -> String {
+    let (plan, step, trouble) = (&failure.plan, failure.step, &failure.trouble);
+    let version = plan.version();
+    format!(
+        "seed {} fails at step {step} (room version {version}): {trouble}",
+        plan.seed
+    )
+}
+
 fn show(failure: Box<Failure>, graph: Option<&std::path::Path>) {
     let plan = &failure.plan;
     println!("{}", failure.text);
-    println!(
-        "seed {} fails at step {} (room version {}): {}",
-        plan.seed,
-        failure.step,
-        plan.version(),
-        failure.trouble
-    );
+    println!("{}", summary(&failure));
     println!(
         "again: cargo run --release -p simulator -- --seed {} --steps {} --servers {} --version {}",
         plan.seed,

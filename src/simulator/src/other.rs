@@ -1,11 +1,11 @@
 //! The second opinion on state resolution: ruma's resolver, over whole state maps and walked auth chains.
 //!
-//! It knows no room version 1; there the reference has one opinion only.
+//! It knows no room version 1; there the reference has one opinion only, as where joins lack join rules.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use event::auth::AuthEvent;
+use event::auth::{AuthEvent, Membership};
 use event::{RoomRules, RoomVersion};
 use ruma_common::room_version_rules::RoomVersionRules;
 use ruma_common::{
@@ -78,6 +78,8 @@ pub(crate) struct Other {
     /// The auth chain of each event, itself included.
     chains: Vec<BTreeSet<usize>>,
     numbers: HashMap<Id, usize>,
+    /// Joins whose `auth_events` have no join rules.
+    unruled: BTreeSet<usize>,
 }
 
 impl Other {
@@ -87,6 +89,7 @@ impl Other {
             events: Vec::new(),
             chains: Vec::new(),
             numbers: HashMap::new(),
+            unruled: BTreeSet::new(),
         }
     }
 
@@ -103,11 +106,23 @@ impl Other {
             }
             self.numbers.insert(theirs.event_id.clone(), number);
         }
+        let has_rules = chain_starts(&theirs).any(|id| {
+            let rules = self
+                .numbers
+                .get(id)
+                .and_then(|of| self.events[*of].as_ref());
+            rules.is_some_and(|of| of.event_type == TimelineEventType::RoomJoinRules)
+        });
+        if event.membership() == Some(Membership::Join) && !has_rules {
+            self.unruled.insert(number);
+        }
         self.events.push(theirs);
         self.chains.push(chain);
     }
 
-    /// The resolution of some states; `None` in room version 1.
+    /// The resolution of some states; `None` in room version 1, and where joins without join rules are in question: the
+    /// specification does not say what holds then, and the other implementation refuses them all, while members who
+    /// join again were always let in.
     pub(crate) fn resolve(&self, states: &[&State]) -> Option<Result<State, String>> {
         let rules = self.rules.state_res.v2_rules()?;
         let id = |number: &usize| {
@@ -140,6 +155,14 @@ impl Other {
                     .collect()
             })
             .collect();
+        let shared = |number: &usize| chains.iter().all(|chain| chain.contains(number));
+        if chains
+            .iter()
+            .flatten()
+            .any(|number| self.unruled.contains(number) && !shared(number))
+        {
+            return None;
+        }
         let chains = chains
             .iter()
             .map(|chain| {
@@ -191,6 +214,10 @@ impl Other {
             .map(|event| event.event_id.clone())
             .collect()
     }
+}
+
+fn chain_starts(event: &Option<Arc<Theirs>>) -> impl Iterator<Item = &Id> {
+    event.iter().flat_map(|event| &event.auth_events)
 }
 
 fn read(event: &AuthEvent) -> Option<Theirs> {

@@ -317,7 +317,11 @@ impl Reference {
             return Ok(known.clone());
         }
         self.resolutions += 1;
-        let resolved = Rc::new(self.resolve(&states, second_opinion)?);
+        let resolved = self.resolve(&states, second_opinion);
+        let resolved = resolved.map_err(|Disagreement(told)| {
+            Disagreement(format!("merging the states after {events:?}: {told}"))
+        })?;
+        let resolved = Rc::new(resolved);
         self.merges.insert(key, resolved.clone());
         Ok(resolved)
     }
