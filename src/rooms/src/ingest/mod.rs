@@ -5,26 +5,29 @@
 //! event with its verdict. What an event needs and this server does not have is answered as [`Need`], with
 //! nothing changed: the caller gets it and comes again.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
+mod enter;
+
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+pub(crate) use enter::in_order;
+pub use enter::{Answer, Entered, enter};
 use event::signature::{self, Integrity, VerifyKeys};
+use event::state_res::StateKey;
 use event::{
     AuthError, AuthEvent, EventId, FormatError, Pdu, RoomRules, SignatureError, auth, identifier,
 };
-use names::{RoomSn, UserSn};
-use store::{Position, Txn};
+use names::UserSn;
+use store::Position;
 
 use crate::resolve::Difference;
 use crate::schema::{EVENT_IDS, EVENTS};
 use crate::types::StateAfter;
 use crate::writer::{Admission, Before};
 use crate::{
-    Context, Effects, Error, EventNo, Flags, Point, Result, RoomWriter, StoredEvent, auth_index,
-    event_log, graph, lines, redactions, state,
+    Error, EventNo, Flags, Point, Result, RoomWriter, StoredEvent, auth_index, event_log, graph,
+    lines, redactions, state,
 };
-use event::state_res::StateKey;
 
 /// An event that is as its sender made it, or redacted where it is not.
 #[derive(Clone, Debug)]
@@ -466,152 +469,4 @@ impl event::StateLookup for Named<'_> {
             .find(|event| event.pdu().is_state(event_type, state_key))
             .map(|event| &**event)
     }
-}
-
-/// What came of entering a room.
-#[derive(Debug)]
-pub enum Entered {
-    /// This server is in the room.
-    Done(Effects),
-    /// Nothing was changed. Get these and come again.
-    Need(Need),
-}
-
-/// Enters a room that another server has: with the answer of `send_join`, all of the state before the join and of
-/// its auth chain, in any order.
-///
-/// # Errors
-/// [`Error::BadEvent`] if the events do not make a room in which the join is allowed.
-pub fn enter(
-    txn: &mut Txn,
-    context: Context<'_>,
-    rules: &'static RoomRules,
-    room: RoomSn,
-    answer: &Answer<'_>,
-) -> Result<Entered> {
-    let unknown = answer.users_without_number(txn)?;
-    if !unknown.is_empty() {
-        return Ok(Entered::Need(Need::Users(unknown)));
-    }
-    let bad = |why: &str| Error::BadEvent(why.to_owned());
-    let events = answer.in_order()?;
-    let mut writer = match event_log::head(txn, room)? {
-        Some(_) => RoomWriter::open(txn, context, room)?,
-        None => {
-            let create = events
-                .iter()
-                .find(|event| event.pdu.event_type() == "m.room.create")
-                .ok_or_else(|| bad("the state has no create event"))?;
-            if create.pdu.room_id() != answer.join.pdu.room_id() {
-                return Err(bad("the create event is of another room"));
-            }
-            let mut writer = RoomWriter::begin_empty(txn, context, rules, room, &create.pdu)?;
-            match writer.users(&create.pdu)? {
-                Err(need) => return Ok(Entered::Need(need)),
-                Ok(users) => {
-                    let no = writer.keep_outlier(&create.pdu, &users, &[], &Verdict::Accepted)?;
-                    writer.head_mut().create = no;
-                }
-            }
-            writer
-        }
-    };
-    for event in events {
-        if let Received::Need(need) = writer.receive(event, Arrival::Outlier)? {
-            return Ok(Entered::Need(need));
-        }
-    }
-    let state: Vec<EventId> = answer
-        .state
-        .iter()
-        .map(|event| event.pdu.event_id().clone())
-        .collect();
-    match writer.receive(answer.join, Arrival::AfterGap { state: &state })? {
-        Received::Need(need) => Ok(Entered::Need(need)),
-        Received::Stored {
-            verdict: Verdict::Rejected(error),
-            ..
-        } => Err(Error::NotAllowed(error)),
-        Received::Stored { .. } | Received::Known(_) => Ok(Entered::Done(writer.finish())),
-    }
-}
-
-/// What a server answers when a user of this server joins a room there.
-#[derive(Clone, Copy)]
-pub struct Answer<'a> {
-    /// The state before the join.
-    pub state: &'a [Verified],
-    /// The auth chain of the state.
-    pub auth_chain: &'a [Verified],
-    /// The join.
-    pub join: &'a Verified,
-}
-
-impl Answer<'_> {
-    fn users_without_number(&self, txn: &Txn) -> Result<Vec<String>> {
-        let mut unknown = std::collections::BTreeSet::new();
-        let events = self.state.iter().chain(self.auth_chain).chain([self.join]);
-        for event in events {
-            let pdu = &event.pdu;
-            let member = pdu
-                .state_key()
-                .filter(|key| pdu.event_type() == "m.room.member" && identifier::is_user_id(key));
-            for id in [Some(pdu.sender()), member].into_iter().flatten() {
-                if !unknown.contains(id) && names::user_sn(txn, id)?.is_none() {
-                    unknown.insert(id.to_owned());
-                }
-            }
-        }
-        Ok(unknown.into_iter().collect())
-    }
-
-    /// The events of the state and of the auth chain, each after those that it names in `auth_events`.
-    fn in_order(&self) -> Result<Vec<&Verified>> {
-        let mut by_id: BTreeMap<&str, &Verified> = BTreeMap::new();
-        for event in self.state.iter().chain(self.auth_chain) {
-            by_id.insert(event.pdu.event_id().as_str(), event);
-        }
-        in_order(&by_id, |event| event.pdu.auth_events().collect())
-            .ok_or_else(|| Error::BadEvent("the auth events go in a circle".to_owned()))
-    }
-}
-
-/// Events in an order in which each comes after those that it names; of those that are free to come the first by
-/// depth, time and id. Nothing if they name each other in a circle.
-pub(crate) fn in_order<'e>(
-    by_id: &BTreeMap<&'e str, &'e Verified>,
-    named_by: impl Fn(&'e Verified) -> Vec<&'e str>,
-) -> Option<Vec<&'e Verified>> {
-    let rank = |event: &'e Verified| {
-        let pdu = &event.pdu;
-        Reverse((pdu.depth(), pdu.origin_server_ts(), pdu.event_id().as_str()))
-    };
-    let mut waits_for: HashMap<&str, usize> = HashMap::new();
-    let mut waited_for_by: HashMap<&str, Vec<&str>> = HashMap::new();
-    let mut ready = BinaryHeap::new();
-    for (id, event) in by_id {
-        let mut named = named_by(event);
-        named.sort_unstable();
-        named.dedup();
-        named.retain(|name| by_id.contains_key(name));
-        for name in &named {
-            waited_for_by.entry(name).or_default().push(id);
-        }
-        waits_for.insert(id, named.len());
-        if named.is_empty() {
-            ready.push(rank(event));
-        }
-    }
-    let mut order = Vec::with_capacity(by_id.len());
-    while let Some(Reverse((_, _, id))) = ready.pop() {
-        order.extend(by_id.get(id).copied());
-        for later in waited_for_by.remove(id).unwrap_or_default() {
-            let count = waits_for.get_mut(later)?;
-            *count -= 1;
-            if *count == 0 {
-                ready.push(rank(by_id.get(later)?));
-            }
-        }
-    }
-    (order.len() == by_id.len()).then_some(order)
 }

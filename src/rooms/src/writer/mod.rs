@@ -10,24 +10,23 @@
 //! main line. Any other stands on a state of its own ([`Before::Point`]); what it changes there goes to a side
 //! line, and the current state becomes what resolution makes of all extremities.
 
+mod change;
+mod member;
+
 use std::borrow::Cow;
-use std::cmp::Reverse;
 use std::sync::Arc;
 
-use event::auth::{self, AuthKey, Membership, PowerLevel, PowerLevels};
-use event::{AuthEvent, EventId, Pdu, RoomRules, SigningKey, StateLookup, identifier};
+use event::auth::{self, AuthKey, PowerLevel, PowerLevels};
+use event::{AuthEvent, EventId, Pdu, RoomRules, SigningKey, StateLookup};
 use names::{RoomSn, UserSn};
-use store::{At, Blob, Position, Txn};
+use store::{Position, Txn};
 
-use crate::resolve::{Difference, Room, Settled};
-use crate::schema::{
-    EVENT_IDS, EVENTS, HEADS, LINES, MEMBERS, STATE, STATE_HISTORY, STATE_LOG, STRIPPED_STATE,
-    TIMESTAMPS, USER_ROOMS,
-};
-use crate::types::{Line, Member, Point, StateAfter, StateDelta, UserRoom};
+use crate::resolve::{Room, Settled};
+use crate::schema::{EVENT_IDS, EVENTS, HEADS, TIMESTAMPS};
+use crate::types::{Point, StateAfter};
 use crate::{
     Cache, Error, EventNo, Flags, Result, RoomHead, StoredEvent, auth_index, event_log, graph,
-    lines, members, redactions, relations, state,
+    redactions, relations, state,
 };
 
 /// Whom a change to a room concerns. Without events it concerns nobody.
@@ -507,204 +506,6 @@ impl<'a> RoomWriter<'a> {
         graph::note_missing(self.txn, room, no, &new.missing);
     }
 
-    /// A line to change the state at `point` on: the one it is on, if that ends there, or a new one.
-    pub(crate) fn line_from(&mut self, point: Point) -> Result<u32> {
-        if point.line != 0 && !lines::goes_on(self.txn, self.room, point)? {
-            return Ok(point.line);
-        }
-        let depth = lines::depth(self.txn, self.room, point.line)?;
-        let deep = depth >= lines::MOST_DEEP;
-        let base = match deep {
-            false => point,
-            true => *lines::path(self.txn, self.room, point)?
-                .last()
-                .unwrap_or(&point),
-        };
-        let line = self.head.side_lines + 1;
-        self.head_mut().side_lines = line;
-        let depth = if deep { 1 } else { depth + 1 };
-        LINES.put(self.txn, &(self.room, line), &Line { base, depth });
-        if deep {
-            let difference = self.states().between(base, point)?;
-            let place = self.take_place();
-            self.write_line(line, place, base, &difference)?;
-        }
-        Ok(line)
-    }
-
-    /// Writes what differs from the state at `before` on a side line, at `place`.
-    pub(crate) fn write_line(
-        &mut self,
-        line: u32,
-        place: EventNo,
-        before: Point,
-        difference: &Difference,
-    ) -> Result<()> {
-        let mut changes = Vec::with_capacity(difference.len());
-        for ((event_type, state_key), after) in difference {
-            let before = state::at(self.txn, self.room, event_type, state_key, before)?;
-            changes.push(StateDelta {
-                event_type: event_type.to_string(),
-                state_key: state_key.to_string(),
-                before,
-                after: *after,
-            });
-        }
-        self.write_changes(line, place, &changes);
-        Ok(())
-    }
-
-    fn write_changes(&mut self, line: u32, place: EventNo, changes: &Vec<StateDelta>) {
-        let room = self.room;
-        for change in changes {
-            let (of, key) = (change.event_type.clone(), change.state_key.clone());
-            let after = change.after.unwrap_or(EventNo::MIN);
-            STATE_HISTORY.put(self.txn, &(room, of, key, line, Reverse(place)), &after);
-        }
-        STATE_LOG.put(self.txn, &(room, line, place), changes);
-    }
-
-    /// A state on a side line that differs from the state at `base`.
-    pub(crate) fn write_state(&mut self, base: Point, difference: &Difference) -> Result<Point> {
-        if difference.is_empty() {
-            return Ok(base);
-        }
-        let line = self.line_from(base)?;
-        let place = self.take_place();
-        self.write_line(line, place, base, difference)?;
-        Ok(Point { line, place })
-    }
-
-    /// The state that resolution makes of several.
-    pub(crate) fn merge(&mut self, points: &[Point]) -> Result<Point> {
-        let Some(base) = points.first() else {
-            return Ok(Point::NOTHING);
-        };
-        let difference = self.states().resolve(*base, points)?;
-        self.write_state(*base, &difference)
-    }
-
-    /// What the next event of this server follows, and the state there.
-    pub(crate) fn next_prev_events(&mut self) -> Result<(Vec<(EventNo, String)>, Before)> {
-        let prev_events = graph::next_prev_events(self);
-        if prev_events.len() == self.head.extremities.len() {
-            return Ok((prev_events, Before::Current));
-        }
-        let points = graph::states_of(self.txn, self.room, &prev_events)?;
-        let point = self.merge(&points)?;
-        Ok((prev_events, Before::Point(point)))
-    }
-
-    /// Makes the current state what resolution makes of the extremities.
-    fn resolve_current(&mut self, no: EventNo) -> Result<()> {
-        let points = graph::states_of(self.txn, self.room, &self.head.extremities)?;
-        let difference = self.states().resolve(Point::main(no), &points)?;
-        if !difference.is_empty() {
-            self.set_current(no, &difference, None)?;
-        }
-        Ok(())
-    }
-
-    /// Changes the current state, and all that follows from it. `target` is the user of a member event, if
-    /// there is one change and the user is known.
-    pub(crate) fn set_current(
-        &mut self,
-        no: EventNo,
-        difference: &Difference,
-        target: Option<UserSn>,
-    ) -> Result<()> {
-        let mut changes = Vec::with_capacity(difference.len());
-        for ((event_type, state_key), after) in difference {
-            let key = (self.room, event_type.to_string(), state_key.to_string());
-            let before = STATE.get(self.txn, &key)?;
-            match after {
-                Some(after) => STATE.put(self.txn, &key, after),
-                None => STATE.delete(self.txn, &key),
-            }
-            changes.push(StateDelta {
-                event_type: key.1,
-                state_key: key.2,
-                before,
-                after: *after,
-            });
-        }
-        self.write_changes(0, no, &changes);
-        for change in &changes {
-            if change.event_type == "m.room.member" && identifier::is_user_id(&change.state_key) {
-                let target = match target {
-                    Some(target) => target,
-                    None => names::user_sn(self.txn, &change.state_key)?.ok_or(Error::Damaged {
-                        room: self.room.0,
-                        why: "a member has no number",
-                    })?,
-                };
-                self.set_member(target, change)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn set_member(&mut self, target: UserSn, change: &StateDelta) -> Result<()> {
-        let room = self.room;
-        let event = match change.after {
-            Some(no) => {
-                let cache = self.context.cache;
-                Some((no, cache.auth_event(self.txn, self.rules, room, no)?))
-            }
-            None => None,
-        };
-        let now = match &event {
-            Some((_, event)) => event.membership().unwrap_or(Membership::Other),
-            None => Membership::Leave,
-        };
-        let before = members::membership(self.txn, room, target)?;
-        let count = |of: Membership| u64::from(now == of).wrapping_sub(u64::from(before == of));
-        let head = self.head_mut();
-        head.joined = head.joined.wrapping_add(count(Membership::Join));
-        head.invited = head.invited.wrapping_add(count(Membership::Invite));
-        match &event {
-            Some((no, _)) => MEMBERS.put(self.txn, &(room, target), &Member::new(now, *no)),
-            None => MEMBERS.delete(self.txn, &(room, target)),
-        }
-        if target.is_local() {
-            let no = change.after.or(change.before).unwrap_or_default();
-            USER_ROOMS.put(self.txn, &(target, room), &At::now(UserRoom::new(now, no)));
-            match &event {
-                Some((_, event)) if matches!(now, Membership::Invite | Membership::Knock) => {
-                    let state = self.stripped_state_for(event.pdu())?;
-                    STRIPPED_STATE.put(self.txn, &(target, room), &Blob(state));
-                }
-                _ => STRIPPED_STATE.delete(self.txn, &(target, room)),
-            }
-        }
-        self.effects
-            .memberships
-            .push((target, now == Membership::Join));
-        Ok(())
-    }
-
-    /// What an invited or knocking user may know: <https://spec.matrix.org/v1.19/client-server-api/#stripped-state>.
-    fn stripped_state_for(&self, member: &Pdu) -> Result<Vec<u8>> {
-        let mut out = vec![b'['];
-        let sender = member.sender();
-        let keys = STRIPPED_TYPES
-            .iter()
-            .map(|of| (*of, ""))
-            .chain([("m.room.member", sender)]);
-        for (event_type, state_key) in keys {
-            if Some(state_key) == member.state_key() && event_type == "m.room.member" {
-                continue;
-            }
-            if let Some(event) = self.state_event(event_type, state_key)? {
-                event::render::stripped_state(&mut out, event.pdu().json());
-                out.push(b',');
-            }
-        }
-        event::render::stripped_state(&mut out, member.json());
-        out.push(b']');
-        Ok(out)
-    }
-
     /// Milliseconds since 1970.
     pub fn now_ms(&self) -> u64 {
         self.context.now_ms
@@ -721,15 +522,3 @@ impl<'a> RoomWriter<'a> {
 
 const CREATE: &str = "m.room.create";
 const POWER_LEVELS: &str = "m.room.power_levels";
-
-/// The types shown to those who are invited or knock, all with an empty state key.
-const STRIPPED_TYPES: [&str; 8] = [
-    "m.room.create",
-    "m.room.name",
-    "m.room.avatar",
-    "m.room.topic",
-    "m.room.join_rules",
-    "m.room.canonical_alias",
-    "m.room.encryption",
-    "m.room.tombstone",
-];

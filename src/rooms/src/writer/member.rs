@@ -1,0 +1,87 @@
+//! What follows for members from a change of the current state: counts, their list of rooms, and what those who are
+//! invited may know.
+
+use event::Pdu;
+use event::auth::Membership;
+use names::UserSn;
+use store::{At, Blob};
+
+use super::RoomWriter;
+use crate::schema::{MEMBERS, STRIPPED_STATE, USER_ROOMS};
+use crate::types::{Member, StateDelta, UserRoom};
+use crate::{Result, members};
+
+impl RoomWriter<'_> {
+    pub(super) fn set_member(&mut self, target: UserSn, change: &StateDelta) -> Result<()> {
+        let room = self.room;
+        let event = match change.after {
+            Some(no) => {
+                let cache = self.context.cache;
+                Some((no, cache.auth_event(self.txn, self.rules, room, no)?))
+            }
+            None => None,
+        };
+        let now = match &event {
+            Some((_, event)) => event.membership().unwrap_or(Membership::Other),
+            None => Membership::Leave,
+        };
+        let before = members::membership(self.txn, room, target)?;
+        let count = |of: Membership| u64::from(now == of).wrapping_sub(u64::from(before == of));
+        let head = self.head_mut();
+        head.joined = head.joined.wrapping_add(count(Membership::Join));
+        head.invited = head.invited.wrapping_add(count(Membership::Invite));
+        match &event {
+            Some((no, _)) => MEMBERS.put(self.txn, &(room, target), &Member::new(now, *no)),
+            None => MEMBERS.delete(self.txn, &(room, target)),
+        }
+        if target.is_local() {
+            let no = change.after.or(change.before).unwrap_or_default();
+            USER_ROOMS.put(self.txn, &(target, room), &At::now(UserRoom::new(now, no)));
+            match &event {
+                Some((_, event)) if matches!(now, Membership::Invite | Membership::Knock) => {
+                    let state = self.stripped_state_for(event.pdu())?;
+                    STRIPPED_STATE.put(self.txn, &(target, room), &Blob(state));
+                }
+                _ => STRIPPED_STATE.delete(self.txn, &(target, room)),
+            }
+        }
+        self.effects
+            .memberships
+            .push((target, now == Membership::Join));
+        Ok(())
+    }
+
+    /// What an invited or knocking user may know: <https://spec.matrix.org/v1.19/client-server-api/#stripped-state>.
+    fn stripped_state_for(&self, member: &Pdu) -> Result<Vec<u8>> {
+        let mut out = vec![b'['];
+        let sender = member.sender();
+        let keys = STRIPPED_TYPES
+            .iter()
+            .map(|of| (*of, ""))
+            .chain([("m.room.member", sender)]);
+        for (event_type, state_key) in keys {
+            if Some(state_key) == member.state_key() && event_type == "m.room.member" {
+                continue;
+            }
+            if let Some(event) = self.state_event(event_type, state_key)? {
+                event::render::stripped_state(&mut out, event.pdu().json());
+                out.push(b',');
+            }
+        }
+        event::render::stripped_state(&mut out, member.json());
+        out.push(b']');
+        Ok(out)
+    }
+}
+
+/// The types shown to those who are invited or knock, all with an empty state key.
+const STRIPPED_TYPES: [&str; 8] = [
+    "m.room.create",
+    "m.room.name",
+    "m.room.avatar",
+    "m.room.topic",
+    "m.room.join_rules",
+    "m.room.canonical_alias",
+    "m.room.encryption",
+    "m.room.tombstone",
+];
