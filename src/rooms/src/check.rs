@@ -14,7 +14,8 @@ use crate::schema::{
     ROOM_ALIASES, STATE, STATE_HISTORY, STATE_LOG, THREADS, TIMESTAMPS, USER_ROOMS,
 };
 use crate::{
-    EventNo, Flags, Point, Result, RoomHead, StoredEvent, auth_index, event_log, relations, state,
+    EventNo, Flags, Point, Result, RoomHead, StateDelta, StoredEvent, auth_index, event_log,
+    relations, state,
 };
 
 /// Checks one room; `report` hears of everything that is not as it must be.
@@ -342,9 +343,17 @@ impl<'a, R: Read> Walk<'a, R> {
             }
             if user.is_local() {
                 let own = USER_ROOMS.get(self.from, &(user, self.room))?;
-                let same = own.is_some_and(|own| {
-                    own.value.event == member.event && own.value.membership() == member.membership()
-                });
+                let same = match own {
+                    Some(own) => {
+                        let point = Point::main(own.value.place);
+                        let changes = state::change_of(self.from, self.room, point)?;
+                        let is_it = |change: &StateDelta| {
+                            change.state_key == id && change.after == Some(member.event)
+                        };
+                        changes.iter().any(is_it) && own.value.membership() == member.membership()
+                    }
+                    None => false,
+                };
                 if !same {
                     say(format!("{id} has the room otherwise than it has {id}"));
                 }
@@ -463,8 +472,9 @@ pub fn all(
         }
     }
     for row in USER_ROOMS.scan(from, &(), Direction::Forward) {
-        let ((user, room), _): ((UserSn, RoomSn), _) = row?;
-        if !MEMBERS.contains(from, &(room, user))? {
+        let ((user, room), entry): ((UserSn, RoomSn), _) = row?;
+        let left = entry.value.membership() == Membership::Leave;
+        if !left && !MEMBERS.contains(from, &(room, user))? {
             report(format!(
                 "user {} has room {} but is no member",
                 user.0, room.0

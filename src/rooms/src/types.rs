@@ -306,8 +306,9 @@ impl Member {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserRoom {
     membership: u8,
-    /// The member event.
-    pub event: EventNo,
+    /// Where the room's current state came to have it: after this place nothing is told to those who left. The
+    /// member event itself is in [`Member`]; it may be older, where resolution brought it back.
+    pub place: EventNo,
     /// The user has left and does not want to see the room any more.
     pub forgotten: bool,
 }
@@ -315,11 +316,11 @@ pub struct UserRoom {
 impl Record for UserRoom {}
 
 impl UserRoom {
-    /// A room by a member event.
-    pub fn new(membership: Membership, event: EventNo) -> Self {
+    /// A membership that began at a place.
+    pub fn new(membership: Membership, place: EventNo) -> Self {
         Self {
             membership: membership_code(membership),
-            event,
+            place,
             forgotten: false,
         }
     }

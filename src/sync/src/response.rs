@@ -246,7 +246,7 @@ fn write_room(
     match of.value.membership() {
         membership @ (Membership::Invite | Membership::Knock) => {
             let room_id = names::room_id(view, number)?;
-            if !room_filter.shows_room(&room_id) || is_from_ignored(shared, number, of)? {
+            if !room_filter.shows_room(&room_id) || is_from_ignored(shared, number)? {
                 return Ok(());
             }
             let stripped = members::stripped_state(view, request.user, number)?;
@@ -295,11 +295,14 @@ fn write_room(
     Ok(())
 }
 
-fn is_from_ignored(shared: &Shared<'_>, room: RoomSn, of: At<UserRoom>) -> Result<bool> {
+fn is_from_ignored(shared: &Shared<'_>, room: RoomSn) -> Result<bool> {
     if shared.ignored.is_empty() {
         return Ok(false);
     }
-    let event = event_log::get(shared.view, room, of.value.event)?;
+    let Some(member) = members::get(shared.view, room, shared.request.user)? else {
+        return Ok(false);
+    };
+    let event = event_log::get(shared.view, room, member.event)?;
     Ok(event.is_some_and(|event| shared.ignored.contains(&event.sender)))
 }
 

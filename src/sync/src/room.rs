@@ -415,7 +415,7 @@ impl<'a> Room<'a> {
             joined_at: self
                 .visibility
                 .joined_since()
-                .unwrap_or(self.entry.value.event),
+                .unwrap_or(self.entry.value.place),
         };
         let unread = self
             .shared
@@ -461,7 +461,7 @@ impl<'a> Room<'a> {
         let Some(renderer) = self.renderer() else {
             return Ok(Told::default());
         };
-        let end = self.entry.value.event.next();
+        let end = self.entry.value.place.next();
         let piece = self.timeline(end)?;
         let start = piece.events.first().map_or(end, |(no, _)| *no);
         // Who was not in sees the leaving, not the state, and nobody sees the state from after they left.
@@ -478,7 +478,9 @@ impl<'a> Room<'a> {
                 "m.room.member".to_owned(),
                 self.shared.request.user_id.to_owned(),
             );
-            entries.insert(own, self.entry.value.event);
+            let member =
+                rooms::members::get(self.shared.view, self.room, self.shared.request.user)?;
+            entries.extend(member.map(|member| (own, member.event)));
         }
         let state = self.state_events(entries)?;
         out.extend_from_slice(b"{\"timeline\":{\"events\":");

@@ -143,7 +143,7 @@ impl RoomWriter<'_> {
                         why: "a member has no number",
                     })?,
                 };
-                self.set_member(target, change)?;
+                self.set_member(target, no, change)?;
             }
         }
         Ok(())

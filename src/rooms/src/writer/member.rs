@@ -9,10 +9,16 @@ use store::{At, Blob};
 use super::RoomWriter;
 use crate::schema::{MEMBERS, STRIPPED_STATE, USER_ROOMS};
 use crate::types::{Member, StateDelta, UserRoom};
-use crate::{Result, members};
+use crate::{EventNo, Result, members};
 
 impl RoomWriter<'_> {
-    pub(super) fn set_member(&mut self, target: UserSn, change: &StateDelta) -> Result<()> {
+    /// A change of a member in the current state, at `place`.
+    pub(super) fn set_member(
+        &mut self,
+        target: UserSn,
+        place: EventNo,
+        change: &StateDelta,
+    ) -> Result<()> {
         let room = self.room;
         let event = match change.after {
             Some(no) => {
@@ -35,8 +41,11 @@ impl RoomWriter<'_> {
             None => MEMBERS.delete(self.txn, &(room, target)),
         }
         if target.is_local() {
-            let no = change.after.or(change.before).unwrap_or_default();
-            USER_ROOMS.put(self.txn, &(target, room), &At::now(UserRoom::new(now, no)));
+            USER_ROOMS.put(
+                self.txn,
+                &(target, room),
+                &At::now(UserRoom::new(now, place)),
+            );
             match &event {
                 Some((_, event)) if matches!(now, Membership::Invite | Membership::Knock) => {
                     let state = self.stripped_state_for(event.pdu())?;

@@ -157,7 +157,7 @@ impl Open<'_> {
         if asked.request.dialect == Dialect::Stable {
             return Ok(false);
         }
-        let own = self.part.listed.of.value.event;
+        let own = self.part.listed.of.value.place;
         let subject = Subject {
             user: asked.user,
             user_id: asked.user_id,

@@ -208,7 +208,7 @@ impl Facts {
 
     /// What filters ask of a room that the user has left: as it was then.
     pub fn left(&self, view: &View, room: RoomSn, of: &UserRoom) -> Result<Arc<RoomFacts>> {
-        let facts = RoomFacts::read(view, room, When::After(of.event))?;
+        let facts = RoomFacts::read(view, room, When::After(of.place))?;
         Ok(Arc::new(facts))
     }
 

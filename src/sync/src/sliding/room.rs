@@ -221,10 +221,10 @@ impl<'a> Open<'a> {
         };
         let visibility = Visibility::of(view, room, Some((asked.user, asked.user_id)))?;
         let joined = part.listed.membership() == Membership::Join;
-        let event = part.listed.of.value.event;
+        let place = part.listed.of.value.place;
         let (end, when) = match joined {
             true => (head.next, When::Now),
-            false => (event.next(), When::After(event)),
+            false => (place.next(), When::After(place)),
         };
         let known = part.told.filter(|told| match told.membership {
             Membership::Join => true,
@@ -371,13 +371,13 @@ impl<'a> Open<'a> {
         let own = (MEMBER, self.shared.asked.user_id);
         if !self.joined && !self.visibility.was_joined() {
             // Who was never in sees the leaving, not the state.
-            let entry = (
-                (own.0.to_owned(), own.1.to_owned()),
-                self.part.listed.of.value.event,
-            );
-            return Ok(match required.wants(own.0, own.1) {
-                true => Entries::from([entry]),
-                false => Entries::new(),
+            let member = members::get(view, self.room, self.shared.asked.user)?;
+            let wanted = member.filter(|_| required.wants(own.0, own.1));
+            return Ok(match wanted {
+                Some(member) => {
+                    Entries::from([((own.0.to_owned(), own.1.to_owned()), member.event)])
+                }
+                None => Entries::new(),
             });
         }
         let mut entries = Entries::new();

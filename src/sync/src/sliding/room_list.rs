@@ -8,7 +8,7 @@ use names::{RoomSn, UserSn};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use rooms::visibility::Visibility;
-use rooms::{EventNo, UserRoom, event_log};
+use rooms::{EventNo, UserRoom, event_log, members};
 use store::{At, Position, Read, View};
 
 use crate::Result;
@@ -69,7 +69,11 @@ impl Listed {
             }
             return Ok(());
         }
-        let event = event_log::get(view, self.room, self.of.value.event)?;
+        let member = members::get(view, self.room, user)?;
+        let event = match member {
+            Some(member) => event_log::get(view, self.room, member.event)?,
+            None => None,
+        };
         self.by = event.map(|event| event.sender);
         if matches!(self.membership(), Membership::Leave | Membership::Ban)
             && self.by.is_some_and(|by| by != user)
