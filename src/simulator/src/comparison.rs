@@ -67,7 +67,8 @@ impl Holding {
         matches!(self.get(number), Some(Held::Placed { .. }))
     }
 
-    fn is_soft_failed(&self, number: usize) -> bool {
+    /// Whether it was allowed by its own state, but not by that of the server when it came.
+    pub fn is_soft_failed(&self, number: usize) -> bool {
         self.get(number) == Some(Held::Placed { soft_failed: true })
     }
 

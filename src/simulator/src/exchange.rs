@@ -4,10 +4,12 @@
 //! only as part of a state that another server gave: what is an outlier was checked in full by somebody, so that
 //! all come to the same verdicts.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use event::EventId;
-use rooms::ingest::{Need, Received};
+use rooms::backfill::Filled;
+use rooms::ingest::{Need, Received, Verified};
 
 use crate::network::{Answer, Message, Question};
 use crate::simulation::{FAULTY, Simulation};
@@ -254,6 +256,97 @@ impl Simulation {
             }
         }
         self.work(server)
+    }
+
+    /// A server gets history from before what it has from another, as when a client pages back: `/backfill`, and
+    /// `/state_ids` for where that ends.
+    pub(crate) fn page_back(&mut self, server: usize, other: usize) -> Result<(), Trouble> {
+        let both = self.servers[server].is_in_room() && self.servers[other].is_in_room();
+        if server == other || !both || self.network.are_apart(server, other) {
+            return Ok(());
+        }
+        let gaps = self.servers[server].after_gaps()?;
+        let Some(from) = self.random.pick(&gaps).cloned() else {
+            return Ok(());
+        };
+        self.sync(other)?;
+        let mut batch = BTreeSet::new();
+        for event in self.servers[other].backfill(&[from])? {
+            let number = self.number(&event.event_id)?;
+            if !self.holdings[server].is_placed(number) {
+                batch.insert(number);
+            }
+        }
+        let state = match self.cut(server, &mut batch) {
+            Some(lowest) => {
+                let event_id = self.reference.entry(lowest).pdu().event_id().clone();
+                let Some((state, chain)) = self.servers[other].state_ids(&event_id)? else {
+                    return Ok(());
+                };
+                self.keep_as_outliers(server, state.iter().chain(&chain))?;
+                state
+            }
+            None => Vec::new(),
+        };
+        let wires: Vec<Rc<Wire>> = batch.iter().map(|number| self.wire_of(*number)).collect();
+        let events: Vec<Verified> = wires
+            .iter()
+            .filter_map(|wire| wire.verified.clone().ok())
+            .collect();
+        let filled = self.servers[server].fill_in(self.now_ms, &events, &state)?;
+        if let Filled::Need(Need::AuthEvents(_)) = filled {
+            // Something beside the state names it; paging back is tried again later.
+            return Ok(());
+        }
+        let Filled::Stored(count) = filled else {
+            return Err(Trouble(format!(
+                "server {server} pages back and needs {filled:?}"
+            )));
+        };
+        self.statistics.paged_back += count as u64;
+        self.rescan(server)?;
+        if let Some(number) = batch
+            .iter()
+            .find(|number| self.holdings[server].is_soft_failed(**number))
+        {
+            return Err(Trouble(format!(
+                "server {server} soft-fails #{number}, which is history"
+            )));
+        }
+        self.check_extremities(server)
+    }
+
+    /// Leaves of a batch what can be filled in with one state: an event whose previous events can't be had, and what
+    /// stands on it and on what the server has. Gives that event, if there is one.
+    fn cut(&mut self, server: usize, batch: &mut BTreeSet<usize>) -> Option<usize> {
+        let mut lowest = None;
+        // The numbers grow with the graph.
+        for number in batch.clone() {
+            let is_here =
+                |prev: &usize| batch.contains(prev) || self.holdings[server].is_placed(*prev);
+            if self.reference.entry(number).prev.iter().all(is_here) {
+                continue;
+            }
+            if lowest.is_none() {
+                lowest = Some(number);
+            } else {
+                batch.remove(&number);
+            }
+        }
+        lowest
+    }
+
+    fn keep_as_outliers<'i>(
+        &mut self,
+        server: usize,
+        ids: impl Iterator<Item = &'i EventId>,
+    ) -> Result<(), Trouble> {
+        let numbers: Result<BTreeSet<usize>, Trouble> = ids.map(|id| self.number(id)).collect();
+        for number in numbers? {
+            let wire = self.wire_of(number);
+            self.receive(server, &wire, true, None)?;
+        }
+        Ok(())
     }
 
     /// All messages arrive.

@@ -6,6 +6,7 @@
 use event::auth::AuthError;
 use event::{EventId, RoomRules, SigningKey};
 use names::{Names, RoomSn};
+use rooms::backfill::Filled;
 use rooms::ingest::{self, Arrival, Entered, Need, Received, Verified};
 use rooms::state::Entry;
 use rooms::{
@@ -314,6 +315,49 @@ impl Homeserver {
         Err(Error::Forbidden(
             "the core needs the same users again and again",
         ))
+    }
+
+    /// Fills in history from before what is here; what that needs is answered, with nothing done.
+    ///
+    /// # Errors
+    /// If the store fails or the room is damaged.
+    pub fn fill_in(
+        &self,
+        now_ms: u64,
+        events: &[Verified],
+        state: &[EventId],
+    ) -> rooms::Result<Filled> {
+        let (_, room) = self.look()?;
+        let core = self.core()?;
+        for _ in 0..ROUNDS {
+            let mut txn = core.store.begin();
+            let mut writer = RoomWriter::open(&mut txn, self.context(core, now_ms), room)?;
+            match writer.backfill(events, state)? {
+                Filled::Need(Need::Users(users)) => self.number(core, &users)?,
+                Filled::Stored(count) => {
+                    writer.finish();
+                    core.store.commit(txn)?;
+                    return Ok(Filled::Stored(count));
+                }
+                filled => return Ok(filled),
+            }
+        }
+        Err(Error::Forbidden(
+            "the core needs the same users again and again",
+        ))
+    }
+
+    /// The ids of events here that follow something that is not here.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn after_gaps(&self) -> rooms::Result<Vec<EventId>> {
+        let (view, room) = self.look()?;
+        let mut found = Vec::new();
+        for (_, no) in graph::backward_extremities(&view, room)? {
+            found.extend(event_log::get(&view, room, no)?.map(|event| event.event_id));
+        }
+        Ok(found)
     }
 
     fn number(&self, core: &Core, users: &[String]) -> rooms::Result<()> {

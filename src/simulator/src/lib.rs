@@ -145,6 +145,8 @@ pub struct Statistics {
     pub soft_failed: u64,
     /// States before an event that were asked for.
     pub gaps: u64,
+    /// Events filled in as history from before what a server had.
+    pub paged_back: u64,
     /// Rooms taken over with a join.
     pub entered: u64,
     /// Crashes.
@@ -173,6 +175,7 @@ impl AddAssign for Statistics {
         self.rejected += other.rejected;
         self.soft_failed += other.soft_failed;
         self.gaps += other.gaps;
+        self.paged_back += other.paged_back;
         self.entered += other.entered;
         self.crashes += other.crashes;
         self.resolutions += other.resolutions;
@@ -187,7 +190,7 @@ impl fmt::Display for Statistics {
         write!(
             f,
             "{} runs of {} steps in all: {} events ({} forged, {} more dropped), {} acts and {} refusals; {} messages, {} \
-             events received ({} rejected, {} soft-failed), {} states fetched, {} rooms entered, {} crashes; {} \
+             events received ({} rejected, {} soft-failed), {} states fetched, {} events paged back to, {} rooms entered, {} crashes; {} \
              resolutions, {} states compared; all servers agree in {}, apart by soft failure in {}",
             self.runs,
             self.steps,
@@ -201,6 +204,7 @@ impl fmt::Display for Statistics {
             self.rejected,
             self.soft_failed,
             self.gaps,
+            self.paged_back,
             self.entered,
             self.crashes,
             self.resolutions,

@@ -39,7 +39,7 @@ pub struct People {
     pub of: Vec<Vec<String>>,
 }
 
-const LEVELS: [i64; 7] = [0, 0, 25, 50, 50, 75, 100];
+const LEVELS: [i64; 8] = [0, 25, 50, 50, 75, 75, 100, 100];
 
 #[derive(Clone, Copy)]
 enum Act {
@@ -60,14 +60,14 @@ enum Act {
 }
 
 const ACTS: [(u32, Act); 14] = [
-    (20, Act::Speak),
+    (22, Act::Speak),
     (12, Act::Describe),
     (14, Act::Note),
     (14, Act::Levels),
-    (4, Act::Kick),
-    (5, Act::Ban),
-    (8, Act::Unban),
-    (6, Act::Invite),
+    (3, Act::Kick),
+    (4, Act::Ban),
+    (9, Act::Unban),
+    (9, Act::Invite),
     (8, Act::Join),
     (3, Act::Leave),
     (3, Act::Knock),
@@ -189,6 +189,8 @@ impl People {
                 let rule = random.one_of([
                     "public",
                     "public",
+                    "public",
+                    "public",
                     "invite",
                     "knock",
                     "restricted",
@@ -305,7 +307,7 @@ impl People {
             };
             let map = levels.entry(field).or_insert_with(|| json!({}));
             if let Some(map) = map.as_object_mut() {
-                match random.chance(150) {
+                match random.chance(80) {
                     true => drop(map.remove(&key)),
                     false => drop(map.insert(key, written(random, rules, level))),
                 }

@@ -57,18 +57,20 @@ enum Step {
     JoinFromAfar,
     Sync,
     Nudge,
+    PageBack,
     Crash,
     Start,
     Part,
     Heal,
 }
 
-const STEPS: [(u32, Step); 9] = [
+const STEPS: [(u32, Step); 10] = [
     (200, Step::Act),
     (45, Step::Forge),
     (6, Step::JoinFromAfar),
     (50, Step::Sync),
     (12, Step::Nudge),
+    (10, Step::PageBack),
     (3, Step::Crash),
     (20, Step::Start),
     (3, Step::Part),
@@ -161,6 +163,10 @@ impl Simulation {
                 let (random, count) = (&mut self.random, self.servers.len());
                 self.servers[server].inbox.nudge(|| random.below(count));
                 self.work(server)
+            }
+            Step::PageBack => {
+                let other = self.random.below(self.servers.len());
+                self.page_back(server, other)
             }
             Step::Crash => self.crash(server),
             Step::Start => self.start(server),

@@ -39,6 +39,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("testkit", &["event", "names", "rooms", "store"]),
+    ("simulator", &["event", "names", "rooms", "store"]),
 ];
 
 /// What only tests may use.
