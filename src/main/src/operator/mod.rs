@@ -16,7 +16,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use rooms::{Order, Page, State};
+use self::rooms::{Order, Page, State};
 
 /// What is asked.
 #[derive(Serialize, Deserialize)]

@@ -337,8 +337,7 @@ impl<R: Read> Proof<'_, R> {
         let mut gap = pdu.event_type() != "m.room.create" && pdu.prev_events().len() == 0;
         for id in pdu.prev_events() {
             let place = event_log::find_in(self.from, self.room, id)?;
-            // What came later was missing then.
-            let Some(place) = place.filter(|place| *place < no) else {
+            let Some(place) = place else {
                 gap = true;
                 continue;
             };
@@ -347,6 +346,8 @@ impl<R: Read> Proof<'_, R> {
                 gap = true;
                 continue;
             };
+            // What came later was missing then, wherever its place is now.
+            gap |= place > no || prev.position > event.position;
             if event.sender.is_local() && !deeper(self.rules, pdu, &prev) {
                 say(format!("it is not deeper than {id}, which it follows"));
             }
