@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use crate::operator::rooms::{Order, Page, State};
+
 /// A Matrix homeserver.
 #[derive(Debug, Parser)]
 #[command(
@@ -38,6 +40,11 @@ pub enum Command {
     Db {
         #[command(subcommand)]
         command: DatabaseCommand,
+    },
+    /// Look into the rooms; nothing is changed
+    Room {
+        #[command(subcommand)]
+        command: RoomCommand,
     },
     /// Look at work that goes on behind the requests
     Job {
@@ -107,6 +114,100 @@ pub enum DatabaseCommand {
         #[arg(long)]
         replace: bool,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RoomCommand {
+    /// Print a line for each room, the largest first
+    List {
+        /// What makes a room large
+        #[arg(long, value_enum, default_value_t = Order::Events)]
+        by: Order,
+        /// The most rooms to print
+        #[arg(long, value_name = "N", default_value_t = 50)]
+        limit: usize,
+        /// A JSON object for each room
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print what a room is made of: members, servers, events, extremities, gaps, state and its history
+    Show {
+        /// '!ROOM_ID' or '#ALIAS:example.org' (in quotes, the shell has its own use for ! and #)
+        room: String,
+        /// The most entries of each list to print
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        limit: usize,
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the graph of a room's events for Graphviz: meyrin room graph ROOM | dot -Tsvg > room.svg
+    Graph {
+        /// '!ROOM_ID' or '#ALIAS:example.org'
+        room: String,
+        /// The last events, so many
+        #[arg(
+            long,
+            value_name = "N",
+            default_value_t = 50,
+            conflicts_with = "around"
+        )]
+        last: usize,
+        /// An event, and the events that came before and after it
+        #[arg(long, value_name = "EVENT")]
+        around: Option<String>,
+        /// How many events on each side of that one
+        #[arg(long, value_name = "N", default_value_t = 25, requires = "around")]
+        span: usize,
+    },
+    /// Print a line for each entry of a room's state, or for each on which two states differ
+    State {
+        /// '!ROOM_ID' or '#ALIAS:example.org'
+        room: String,
+        /// The state right after an event, whose '$ID' is put in quotes [default: the current state]
+        #[arg(long, value_name = "EVENT", conflicts_with_all = ["before", "diff"])]
+        at: Option<String>,
+        /// The state right before an event
+        #[arg(long, value_name = "EVENT", conflicts_with = "diff")]
+        before: Option<String>,
+        /// What differs between the states right after two events
+        #[arg(long, value_name = "EVENT", num_args = 2)]
+        diff: Option<Vec<String>>,
+        /// Entries of this type only
+        #[arg(long = "type", value_name = "TYPE")]
+        event_type: Option<String>,
+        /// Entries of this state key only
+        #[arg(long, value_name = "KEY")]
+        key: Option<String>,
+        /// The content as well
+        #[arg(long)]
+        content: bool,
+        #[command(flatten)]
+        page: Page,
+        /// A JSON object for each entry
+        #[arg(long)]
+        json: bool,
+    },
+    /// Prove that a room is undamaged: its tables, and every event, verdict and state made anew from its events
+    Check {
+        /// '!ROOM_ID' or '#ALIAS:example.org'
+        room: String,
+        /// Do not resolve states again, which takes long in large rooms with many forks
+        #[arg(long)]
+        quick: bool,
+    },
+}
+
+impl RoomCommand {
+    /// What `--at`, `--before` and `--diff` ask for.
+    pub fn state(at: Option<String>, before: Option<String>, diff: Option<Vec<String>>) -> State {
+        match (at, before, diff.map(<[String; 2]>::try_from)) {
+            (_, _, Some(Ok([first, second]))) => State::Difference(first, second),
+            (Some(event), _, _) => State::After(event),
+            (_, Some(event), _) => State::Before(event),
+            _ => State::Now,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -12,6 +12,7 @@ mod job_command;
 mod logging;
 mod open_files;
 mod operator;
+mod room_command;
 mod serve;
 mod server;
 mod signals;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         Command::Config { command } => config_command::run(command, &source),
         Command::User { command } => user_command::run(command, &source),
         Command::Db { command } => database_command::run(command, &source),
+        Command::Room { command } => room_command::run(command, &source),
         Command::Job { command } => job_command::run(command, &source),
         Command::Version => {
             println!("meyrin {}", env!("CARGO_PKG_VERSION"));

@@ -28,6 +28,7 @@ pub mod graph;
 pub mod hierarchy;
 pub mod history;
 pub mod ingest;
+pub mod inspect;
 mod lines;
 pub mod members;
 pub mod membership;

@@ -12,6 +12,8 @@ use node::Lock;
 use users::accounts::{self, Account, Kind, localpart_problem};
 use users::devices;
 
+use super::output::Output;
+
 /// Accounts read at once for a list.
 const LIST_CHUNK: usize = 1000;
 
@@ -105,11 +107,7 @@ pub async fn deactivate(app: &App, name: &str, erase: bool) -> Result<(), Accoun
 }
 
 /// A line for each account: its user id, when it was made in seconds since 1970, and what is special about it.
-pub fn list(
-    app: &App,
-    deactivated: bool,
-    print: &mut dyn FnMut(String),
-) -> Result<(), AccountsError> {
+pub fn list(app: &App, deactivated: bool, out: Output<'_>) -> Result<(), AccountsError> {
     let view = app.node().view();
     let mut after = None;
     loop {
@@ -123,7 +121,7 @@ pub fn list(
                 continue;
             }
             let user_id = names::user_id(&view, *user)?;
-            print(format!(
+            out.print(format!(
                 "{user_id}\t{}\t{}",
                 account.created_ms / 1000,
                 marks(account)

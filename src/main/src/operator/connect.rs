@@ -8,6 +8,8 @@ use config::Config;
 use store::StoreError;
 
 use super::execute::{ExecuteError, execute};
+use super::output::Output;
+use super::terminal::Terminal;
 use super::{Line, Request};
 use crate::server::{self, OpenError};
 
@@ -55,12 +57,18 @@ fn ask_running(mut stream: UnixStream, request: &Request) -> Result<(), Operator
     stream
         .write_all(line.as_bytes())
         .map_err(OperatorError::Cut)?;
+    let terminal = Terminal::default();
     for line in BufReader::new(stream).lines() {
         let line = line.map_err(OperatorError::Cut)?;
         match serde_json::from_str(&line) {
-            Ok(Line::Text(text)) => println!("{text}"),
             Ok(Line::Done) => return Ok(()),
             Ok(Line::Failed(text)) => return Err(OperatorError::Refused(text)),
+            Ok(line) => {
+                // Whoever reads has read enough.
+                if !terminal.tell(line) {
+                    return Ok(());
+                }
+            }
             Err(error) => return Err(OperatorError::Cut(error.into())),
         }
     }
@@ -79,9 +87,9 @@ fn ask_stopped(config: &Config, request: Request) -> Result<(), OperatorError> {
         .build()
         .map_err(OperatorError::Runtime)?;
     let app = App::new(server::open_node(config)?);
-    execute(request, &app, runtime.handle(), &mut |text| {
-        println!("{text}")
-    })?;
+    let terminal = Terminal::default();
+    let tell = |line| terminal.tell(line);
+    execute(request, &app, runtime.handle(), Output::new(&tell))?;
     runtime.block_on(app.node().finish_jobs());
     Ok(())
 }

@@ -10,6 +10,8 @@ use tokio::runtime::Handle;
 
 use super::Request;
 use super::accounts::{self, AccountsError, New};
+use super::output::Output;
+use super::rooms::{self as operator_rooms, RoomError, Wanted};
 use crate::{backup, database};
 
 /// Why a request was not carried out.
@@ -29,15 +31,17 @@ pub enum ExecuteError {
     Accounts(#[from] AccountsError),
     #[error(transparent)]
     Node(#[from] NodeError),
+    #[error(transparent)]
+    Room(#[from] RoomError),
 }
 
-/// Carries out `request`; `print` hears what the operator is to read. May take long, and waits for `runtime`, so it
+/// Carries out `request`; `out` hears what the operator is to read. May take long, and waits for `runtime`, so it
 /// must not be called on a thread that serves requests.
 pub fn execute(
     request: Request,
     app: &App,
     runtime: &Handle,
-    print: &mut dyn FnMut(String),
+    out: Output<'_>,
 ) -> Result<(), ExecuteError> {
     match request {
         Request::UserCreate {
@@ -53,7 +57,7 @@ pub fn execute(
                 display_name,
             };
             let user_id = runtime.block_on(accounts::create(app, new))?;
-            print(format!("made {user_id}"));
+            out.print(format!("made {user_id}"));
         }
         Request::UserResetPassword {
             name,
@@ -62,19 +66,50 @@ pub fn execute(
         } => {
             let reset = accounts::reset_password(app, &name, password, keep_devices);
             runtime.block_on(reset)?;
-            print(format!("{name} has another password"));
+            out.print(format!("{name} has another password"));
         }
-        Request::UserList { deactivated } => accounts::list(app, deactivated, print)?,
+        Request::UserList { deactivated } => accounts::list(app, deactivated, out)?,
         Request::UserDeactivate { name, erase } => {
             runtime.block_on(accounts::deactivate(app, &name, erase))?;
-            print(format!("{name} is deactivated"));
+            out.print(format!("{name} is deactivated"));
         }
-        Request::DatabaseCheck => check(app.node(), print)?,
-        Request::DatabaseStats => stats(app.node(), print)?,
-        Request::JobList => jobs(app.node(), print)?,
+        Request::DatabaseCheck => check(app.node(), out)?,
+        Request::DatabaseStats => stats(app.node(), out)?,
+        Request::RoomList { by, limit, json } => {
+            operator_rooms::list(app.node(), by, limit, json, out)?;
+        }
+        Request::RoomShow { room, limit, json } => {
+            operator_rooms::show(app.node(), &room, limit, json, out)?;
+        }
+        Request::RoomGraph { room, last, around } => {
+            operator_rooms::graph(app.node(), &room, last, around, out)?;
+        }
+        Request::RoomState {
+            room,
+            state,
+            event_type,
+            key,
+            content,
+            page,
+            json,
+        } => {
+            let wanted = Wanted {
+                state,
+                event_type,
+                key,
+                content,
+                page,
+                json,
+            };
+            operator_rooms::state(app.node(), &room, &wanted, out)?;
+        }
+        Request::RoomCheck { room, quick } => {
+            operator_rooms::check(app.node(), &room, quick, out)?;
+        }
+        Request::JobList => jobs(app.node(), out)?,
         Request::DatabaseBackup { folder } => {
             backup::write(app.node(), &folder)?;
-            print(format!("the backup is in {}", folder.display()));
+            out.print(format!("the backup is in {}", folder.display()));
         }
     }
     Ok(())
@@ -82,12 +117,12 @@ pub fn execute(
 
 /// Decodes every row, compares what is derived with what it is made from, and looks for the file of every upload. Each
 /// problem is a line.
-fn check(node: &Node, print: &mut dyn FnMut(String)) -> Result<(), ExecuteError> {
+fn check(node: &Node, out: Output<'_>) -> Result<(), ExecuteError> {
     let view = node.view();
     let mut problems = 0;
     let mut report = |problem: String| {
         problems += 1;
-        print(problem);
+        out.print(problem);
     };
     let rows = store::check_rows(&view, &database::tables(), &mut report)?;
     let has_file = |file: &media::FileId, length| {
@@ -101,7 +136,11 @@ fn check(node: &Node, print: &mut dyn FnMut(String)) -> Result<(), ExecuteError>
     if let Err(error) = users::check::all(&view, &mut report) {
         report(format!("users: {error}"));
     }
-    if let Err(error) = rooms::check::all(&view, &mut report, &mut |_| {}) {
+    let total = rooms::inspect::rooms(&view).count() as u64;
+    let mut progress = |done| {
+        out.progress(done, total);
+    };
+    if let Err(error) = rooms::check::all(&view, &mut report, &mut progress) {
         report(format!("rooms: {error}"));
     }
     if let Err(error) = media::check(&view, has_file, &mut report) {
@@ -110,25 +149,25 @@ fn check(node: &Node, print: &mut dyn FnMut(String)) -> Result<(), ExecuteError>
     if problems > 0 {
         return Err(ExecuteError::Damaged(problems));
     }
-    print(format!("{rows} rows, no problems"));
+    out.print(format!("{rows} rows, no problems"));
     Ok(())
 }
 
-fn stats(node: &Node, print: &mut dyn FnMut(String)) -> Result<(), ExecuteError> {
-    print(format!(
+fn stats(node: &Node, out: Output<'_>) -> Result<(), ExecuteError> {
+    out.print(format!(
         "{:<16} {:>14} {:>12} {:>12}",
         "family", "rows (about)", "disk KiB", "memory KiB"
     ));
     for family in node.store().stats()? {
         let (disk, memory) = (family.disk_bytes / 1024, family.memory_bytes / 1024);
-        print(format!(
+        out.print(format!(
             "{:<16} {:>14} {disk:>12} {memory:>12}",
             family.name, family.rows
         ));
     }
     let config = node.config();
-    print(format!("position         {:>14}", node.view().position().0));
-    print(format!(
+    out.print(format!("position         {:>14}", node.view().position().0));
+    out.print(format!(
         "database on disk {:>14} KiB",
         folder_bytes(&config.database_dir()) / 1024
     ));
@@ -137,10 +176,10 @@ fn stats(node: &Node, print: &mut dyn FnMut(String)) -> Result<(), ExecuteError>
 
 /// A line for each job that is not done: what it does, for whom, when it was scheduled in seconds since 1970, and how many
 /// rooms it has changed.
-fn jobs(node: &Node, print: &mut dyn FnMut(String)) -> Result<(), ExecuteError> {
+fn jobs(node: &Node, out: Output<'_>) -> Result<(), ExecuteError> {
     let view = node.view();
     for (job, progress) in node::jobs::list(&view)? {
-        print(format!(
+        out.print(format!(
             "{}\t{}\t{}\t{}",
             job.task.name(),
             names::user_id(&view, job.task.user())?,

@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::execute::execute;
+use super::output::Output;
 use super::{Line, Request};
 
 /// The longest request.
@@ -78,9 +79,9 @@ async fn answer(stream: UnixStream, app: App) -> io::Result<()> {
     let (sender, mut lines) = mpsc::channel(WAITING_LINES);
     let runtime = Handle::current();
     let work = tokio::task::spawn_blocking(move || {
-        // Nobody may be listening any more; the work is finished all the same.
-        let mut print = |text| drop(sender.blocking_send(Line::Text(text)));
-        match execute(request, &app, &runtime, &mut print) {
+        // Nobody may be listening any more: what changes something is finished all the same.
+        let tell = |line| sender.blocking_send(line).is_ok();
+        match execute(request, &app, &runtime, Output::new(&tell)) {
             Ok(()) => Line::Done,
             Err(error) => Line::Failed(error.to_string()),
         }

@@ -1,4 +1,4 @@
-//! What the operator asks of a server's data, by `meyrin user`, `meyrin db` and `meyrin job`.
+//! What the operator asks of a server's data, by `meyrin user`, `meyrin db`, `meyrin room` and `meyrin job`.
 //!
 //! A running server is asked through a unix socket in the data folder, which only its user can reach; the data
 //! of a stopped one are opened directly. Both run the same code, [`execute::execute`].
@@ -8,10 +8,15 @@ mod accounts;
 pub mod connect;
 pub mod execute;
 pub mod listener;
+mod output;
+pub mod rooms;
+mod terminal;
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+
+use self::rooms::{Order, Page, State};
 
 /// What is asked.
 #[derive(Serialize, Deserialize)]
@@ -48,6 +53,40 @@ pub enum Request {
     DatabaseCheck,
     /// The sizes of the database.
     DatabaseStats,
+    /// The rooms, the largest first.
+    RoomList { by: Order, limit: usize, json: bool },
+    /// What a room is made of.
+    RoomShow {
+        /// Its id or an alias.
+        room: String,
+        /// Of each list.
+        limit: usize,
+        json: bool,
+    },
+    /// The graph of a room's events, for Graphviz.
+    RoomGraph {
+        room: String,
+        /// So many of the last ones.
+        last: usize,
+        /// Instead: an event, and so many before and after it.
+        around: Option<(String, usize)>,
+    },
+    /// A state of a room, or what differs between two.
+    RoomState {
+        room: String,
+        state: State,
+        event_type: Option<String>,
+        key: Option<String>,
+        content: bool,
+        page: Page,
+        json: bool,
+    },
+    /// Prove that a room is whole.
+    RoomCheck {
+        room: String,
+        /// No state is resolved again.
+        quick: bool,
+    },
     /// The jobs that are not done.
     JobList,
     /// Write a copy of the database into a new folder.
@@ -67,6 +106,11 @@ impl Request {
             Request::UserDeactivate { name, .. } => format!("user deactivate {name}"),
             Request::DatabaseCheck => "db check".to_owned(),
             Request::DatabaseStats => "db stats".to_owned(),
+            Request::RoomList { .. } => "room list".to_owned(),
+            Request::RoomShow { room, .. } => format!("room show {room:?}"),
+            Request::RoomGraph { room, .. } => format!("room graph {room:?}"),
+            Request::RoomState { room, .. } => format!("room state {room:?}"),
+            Request::RoomCheck { room, .. } => format!("room check {room:?}"),
             Request::JobList => "job list".to_owned(),
             Request::DatabaseBackup { folder } => format!("db backup {}", folder.display()),
         }
@@ -79,6 +123,8 @@ impl Request {
 pub enum Line {
     /// To be printed.
     Text(String),
+    /// How far it has come, and how far it has to go.
+    Progress(u64, u64),
     /// It is done.
     Done,
     /// It is not done, and why.

@@ -4,4 +4,5 @@ mod accounts;
 mod data;
 mod lifecycle;
 mod refused;
+mod rooms;
 mod supervised;

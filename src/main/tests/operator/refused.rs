@@ -11,12 +11,13 @@ use tempfile::TempDir;
 
 use crate::supervised::{Supervised, meyrin, meyrin_with_input};
 
-const COMMANDS: [&[&str]; 5] = [
+const COMMANDS: [&[&str]; 6] = [
     &["serve"],
     &["db", "check"],
     &["db", "stats"],
     &["db", "backup", "elsewhere"],
     &["user", "list"],
+    &["room", "list"],
 ];
 
 /// The folder of a server that has run and was stopped.
