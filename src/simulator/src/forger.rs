@@ -110,7 +110,7 @@ impl Forger<'_> {
         let intention = self
             .people
             .intention(random, reference.rules(), sender, &sight);
-        let event_id = format!("${:x}:{}", random.next(), self.key.server_name());
+        let event_id = format!("${:x}:{}", random.number(), self.key.server_name());
         let mut draft = Draft::new(reference, intention, &prev, &state, self.now_ms, event_id);
         self.spoil_draft(random, reference, trick, &mut draft);
         let signer = self.signer(random, trick, &mut draft);
@@ -242,7 +242,7 @@ impl Forger<'_> {
 
     fn unknown_id(&self, random: &mut Random, rules: &RoomRules) -> String {
         match rules.event_id {
-            EventIdFormat::Chosen => format!("${:x}:{}", random.next(), self.key.server_name()),
+            EventIdFormat::Chosen => format!("${:x}:{}", random.number(), self.key.server_name()),
             _ => format!(
                 "${}",
                 hash::base64_encode(&random.bytes()).replace(['+', '/'], "A")

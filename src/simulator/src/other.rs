@@ -5,71 +5,17 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use event::RoomRules;
 use event::auth::{AuthEvent, Membership};
-use event::{RoomRules, RoomVersion};
+use oracle::Theirs;
+use ruma_common::OwnedEventId;
 use ruma_common::room_version_rules::RoomVersionRules;
-use ruma_common::{
-    MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId,
-};
 use ruma_events::{StateEventType, TimelineEventType};
 use ruma_state_res::utils::event_id_set::EventIdSet;
-use serde_json::value::RawValue;
 
 use crate::reference::State;
 
 type Id = OwnedEventId;
-
-/// An event as the other implementation wants it.
-struct Theirs {
-    event_id: Id,
-    room_id: Option<OwnedRoomId>,
-    sender: OwnedUserId,
-    event_type: TimelineEventType,
-    state_key: Option<String>,
-    content: Box<RawValue>,
-    time: MilliSecondsSinceUnixEpoch,
-    prev_events: Vec<Id>,
-    auth_events: Vec<Id>,
-    rejected: bool,
-}
-
-impl ruma_state_res::Event for Theirs {
-    type Id = Id;
-
-    fn event_id(&self) -> &Id {
-        &self.event_id
-    }
-    fn room_id(&self) -> Option<&RoomId> {
-        self.room_id.as_deref()
-    }
-    fn sender(&self) -> &UserId {
-        &self.sender
-    }
-    fn origin_server_ts(&self) -> MilliSecondsSinceUnixEpoch {
-        self.time
-    }
-    fn event_type(&self) -> &TimelineEventType {
-        &self.event_type
-    }
-    fn content(&self) -> &RawValue {
-        &self.content
-    }
-    fn state_key(&self) -> Option<&str> {
-        self.state_key.as_deref()
-    }
-    fn prev_events(&self) -> Box<dyn DoubleEndedIterator<Item = &Id> + '_> {
-        Box::new(self.prev_events.iter())
-    }
-    fn auth_events(&self) -> Box<dyn DoubleEndedIterator<Item = &Id> + '_> {
-        Box::new(self.auth_events.iter())
-    }
-    fn redacts(&self) -> Option<&Id> {
-        None
-    }
-    fn rejected(&self) -> bool {
-        self.rejected
-    }
-}
 
 /// The events of a room for the other implementation, under the same numbers as in the reference.
 pub(crate) struct Other {
@@ -85,7 +31,7 @@ pub(crate) struct Other {
 impl Other {
     pub(crate) fn new(rules: &RoomRules) -> Self {
         Other {
-            rules: their_rules(rules.version),
+            rules: oracle::rules(rules.version),
             events: Vec::new(),
             chains: Vec::new(),
             numbers: HashMap::new(),
@@ -97,7 +43,7 @@ impl Other {
     pub(crate) fn learn(&mut self, event: &AuthEvent) {
         let number = self.events.len();
         let mut chain = BTreeSet::from([number]);
-        let theirs = read(event).map(Arc::new);
+        let theirs = Theirs::read(event.pdu(), event.is_rejected()).map(Arc::new);
         if let Some(theirs) = &theirs {
             for id in &theirs.auth_events {
                 if let Some(of) = self.numbers.get(id) {
@@ -218,45 +164,4 @@ impl Other {
 
 fn chain_starts(event: &Option<Arc<Theirs>>) -> impl Iterator<Item = &Id> {
     event.iter().flat_map(|event| &event.auth_events)
-}
-
-fn read(event: &AuthEvent) -> Option<Theirs> {
-    let pdu = event.pdu();
-    let ids = |ids: Vec<&str>| -> Option<Vec<Id>> { ids.into_iter().map(|id| name(id)).collect() };
-    Some(Theirs {
-        event_id: name(pdu.event_id())?,
-        room_id: match pdu.has_room_id() {
-            true => Some(pdu.room_id().try_into().ok()?),
-            false => None,
-        },
-        sender: pdu.sender().try_into().ok()?,
-        event_type: pdu.event_type().into(),
-        state_key: pdu.state_key().map(str::to_owned),
-        content: RawValue::from_string(pdu.content().to_owned()).ok()?,
-        time: serde_json::from_value(pdu.origin_server_ts().into()).ok()?,
-        prev_events: ids(pdu.prev_events().collect())?,
-        auth_events: ids(pdu.auth_events().collect())?,
-        rejected: event.is_rejected(),
-    })
-}
-
-fn name(id: &str) -> Option<Id> {
-    id.try_into().ok()
-}
-
-fn their_rules(version: RoomVersion) -> RoomVersionRules {
-    match version {
-        RoomVersion::V1 => RoomVersionRules::V1,
-        RoomVersion::V2 => RoomVersionRules::V2,
-        RoomVersion::V3 => RoomVersionRules::V3,
-        RoomVersion::V4 => RoomVersionRules::V4,
-        RoomVersion::V5 => RoomVersionRules::V5,
-        RoomVersion::V6 => RoomVersionRules::V6,
-        RoomVersion::V7 => RoomVersionRules::V7,
-        RoomVersion::V8 => RoomVersionRules::V8,
-        RoomVersion::V9 => RoomVersionRules::V9,
-        RoomVersion::V10 => RoomVersionRules::V10,
-        RoomVersion::V11 => RoomVersionRules::V11,
-        RoomVersion::V12 => RoomVersionRules::V12,
-    }
 }

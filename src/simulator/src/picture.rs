@@ -60,7 +60,7 @@ pub fn text(reference: &Reference) -> String {
                 ("the state before", &entry.before),
                 ("one of those merged", after),
             );
-            let _ = write!(out, "  merges #{prev}:{told}\n");
+            let _ = writeln!(out, "  merges #{prev}:{told}");
         }
     }
     out

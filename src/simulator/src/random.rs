@@ -11,12 +11,12 @@ impl Random {
     pub fn new(seed: u64) -> Self {
         // Seeds that stand side by side must not begin alike.
         let mut random = Random(seed.wrapping_mul(0x2545_F491_4F6C_DD1D) ^ 0x6A09_E667_F3BC_C908);
-        random.next();
+        random.number();
         random
     }
 
     /// Any number.
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -28,13 +28,13 @@ impl Random {
     pub fn below(&mut self, end: usize) -> usize {
         match end {
             0 => 0,
-            end => (self.next() % end as u64) as usize,
+            end => (self.number() % end as u64) as usize,
         }
     }
 
     /// True in so many cases of a thousand.
     pub fn chance(&mut self, of_thousand: u64) -> bool {
-        self.next() % 1000 < of_thousand
+        self.number() % 1000 < of_thousand
     }
 
     /// One of some, if there are any.
@@ -65,7 +65,7 @@ impl Random {
     pub fn bytes(&mut self) -> [u8; 32] {
         let mut bytes = [0; 32];
         for part in bytes.chunks_mut(8) {
-            part.copy_from_slice(&self.next().to_be_bytes());
+            part.copy_from_slice(&self.number().to_be_bytes());
         }
         bytes
     }
@@ -79,7 +79,7 @@ mod tests {
     fn a_seed_makes_the_same_numbers_every_time() {
         let numbers = |seed| {
             let mut random = Random::new(seed);
-            [random.next(), random.next(), random.next()]
+            [random.number(), random.number(), random.number()]
         };
         assert_eq!(numbers(7), numbers(7));
         assert_ne!(numbers(7), numbers(8));

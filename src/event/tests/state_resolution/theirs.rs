@@ -5,104 +5,12 @@ use std::sync::Arc;
 
 use event::auth::AuthEvent;
 use event::state_res::StateMap;
-use event::{RoomRules, RoomVersion};
-use ruma_common::room_version_rules::RoomVersionRules;
-use ruma_common::{
-    MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId,
-};
-use ruma_events::{StateEventType, TimelineEventType};
+use oracle::Theirs;
+use ruma_common::OwnedEventId;
+use ruma_events::StateEventType;
 use ruma_state_res::utils::event_id_set::EventIdSet;
-use serde_json::value::RawValue;
 
 use crate::room::graph::Graph;
-
-/// An event as the other implementation wants it.
-pub struct Theirs {
-    event_id: OwnedEventId,
-    room_id: Option<OwnedRoomId>,
-    sender: OwnedUserId,
-    event_type: TimelineEventType,
-    state_key: String,
-    content: Box<RawValue>,
-    time: MilliSecondsSinceUnixEpoch,
-    prev_events: Vec<OwnedEventId>,
-    auth_events: Vec<OwnedEventId>,
-    rejected: bool,
-}
-
-impl Theirs {
-    pub fn read(event: &AuthEvent) -> Theirs {
-        let pdu = event.pdu();
-        let id = |id: &str| OwnedEventId::try_from(id).unwrap();
-        Theirs {
-            event_id: id(pdu.event_id()),
-            room_id: pdu.has_room_id().then(|| pdu.room_id().try_into().unwrap()),
-            sender: pdu.sender().try_into().unwrap(),
-            event_type: pdu.event_type().into(),
-            state_key: pdu.state_key().unwrap().to_owned(),
-            content: RawValue::from_string(pdu.content().to_owned()).unwrap(),
-            time: serde_json::from_value(pdu.origin_server_ts().into()).unwrap(),
-            prev_events: pdu.prev_events().map(id).collect(),
-            auth_events: pdu.auth_events().map(id).collect(),
-            rejected: event.is_rejected(),
-        }
-    }
-}
-
-impl ruma_state_res::Event for Theirs {
-    type Id = OwnedEventId;
-
-    fn event_id(&self) -> &OwnedEventId {
-        &self.event_id
-    }
-    fn room_id(&self) -> Option<&RoomId> {
-        self.room_id.as_deref()
-    }
-    fn sender(&self) -> &UserId {
-        &self.sender
-    }
-    fn origin_server_ts(&self) -> MilliSecondsSinceUnixEpoch {
-        self.time
-    }
-    fn event_type(&self) -> &TimelineEventType {
-        &self.event_type
-    }
-    fn content(&self) -> &RawValue {
-        &self.content
-    }
-    fn state_key(&self) -> Option<&str> {
-        Some(&self.state_key)
-    }
-    fn prev_events(&self) -> Box<dyn DoubleEndedIterator<Item = &OwnedEventId> + '_> {
-        Box::new(self.prev_events.iter())
-    }
-    fn auth_events(&self) -> Box<dyn DoubleEndedIterator<Item = &OwnedEventId> + '_> {
-        Box::new(self.auth_events.iter())
-    }
-    fn redacts(&self) -> Option<&OwnedEventId> {
-        None
-    }
-    fn rejected(&self) -> bool {
-        self.rejected
-    }
-}
-
-fn their_rules(rules: &RoomRules) -> RoomVersionRules {
-    match rules.version {
-        RoomVersion::V1 => RoomVersionRules::V1,
-        RoomVersion::V2 => RoomVersionRules::V2,
-        RoomVersion::V3 => RoomVersionRules::V3,
-        RoomVersion::V4 => RoomVersionRules::V4,
-        RoomVersion::V5 => RoomVersionRules::V5,
-        RoomVersion::V6 => RoomVersionRules::V6,
-        RoomVersion::V7 => RoomVersionRules::V7,
-        RoomVersion::V8 => RoomVersionRules::V8,
-        RoomVersion::V9 => RoomVersionRules::V9,
-        RoomVersion::V10 => RoomVersionRules::V10,
-        RoomVersion::V11 => RoomVersionRules::V11,
-        RoomVersion::V12 => RoomVersionRules::V12,
-    }
-}
 
 /// The events of a graph for the other implementation, kept up as the graph grows.
 #[derive(Default)]
@@ -116,7 +24,7 @@ pub struct Oracle {
 impl Oracle {
     pub fn follow(&mut self, graph: &Graph) {
         for event in &graph.events[self.events.len()..] {
-            let theirs = Arc::new(Theirs::read(event));
+            let theirs = Arc::new(read(event));
             let mut chain = self.chain(&theirs.auth_events);
             chain.insert(theirs.event_id.clone());
             self.chains.insert(theirs.event_id.clone(), chain);
@@ -132,7 +40,7 @@ impl Oracle {
     }
 
     pub fn resolve(&self, graph: &Graph, states: &[&StateMap<usize>]) -> StateMap<usize> {
-        let rules = their_rules(graph.rules);
+        let rules = oracle::rules(graph.rules.version);
         let maps: Vec<ruma_state_res::StateMap<OwnedEventId>> = states
             .iter()
             .map(|state| {
@@ -179,15 +87,15 @@ impl Oracle {
 
     /// What the other implementation says about an event in a state.
     pub fn allows(&self, graph: &Graph, event: &AuthEvent, state: &StateMap<usize>) -> bool {
-        let rules = their_rules(graph.rules).authorization;
-        ruma_state_res::check_state_dependent_auth_rules(
-            &rules,
-            Theirs::read(event),
-            |event_type, key| {
-                let number = state.get(&(event_type.to_string().into(), key.into()))?;
-                Some(self.events[*number].clone())
-            },
-        )
+        let rules = oracle::rules(graph.rules.version).authorization;
+        ruma_state_res::check_state_dependent_auth_rules(&rules, read(event), |event_type, key| {
+            let number = state.get(&(event_type.to_string().into(), key.into()))?;
+            Some(self.events[*number].clone())
+        })
         .is_ok()
     }
+}
+
+fn read(event: &AuthEvent) -> Theirs {
+    Theirs::read(event.pdu(), event.is_rejected()).unwrap()
 }

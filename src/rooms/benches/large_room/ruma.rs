@@ -6,85 +6,13 @@ use std::time::Instant;
 
 use event::{Pdu, RoomVersion};
 use names::RoomSn;
+use oracle::Theirs;
 use rooms::{EventNo, Point, event_log, state};
-use ruma_common::room_version_rules::RoomVersionRules;
-use ruma_common::{
-    EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId,
-};
-use ruma_events::{StateEventType, TimelineEventType};
+use ruma_common::{EventId, OwnedEventId};
+use ruma_events::StateEventType;
 use ruma_state_res::utils::event_id_set::EventIdSet;
-use serde_json::value::RawValue;
 use store::View;
 use testkit::World;
-
-struct Theirs {
-    event_id: OwnedEventId,
-    room_id: Option<OwnedRoomId>,
-    sender: OwnedUserId,
-    event_type: TimelineEventType,
-    state_key: String,
-    content: Box<RawValue>,
-    time: MilliSecondsSinceUnixEpoch,
-    prev_events: Vec<OwnedEventId>,
-    auth_events: Vec<OwnedEventId>,
-}
-
-impl Theirs {
-    fn read(pdu: &Pdu) -> Theirs {
-        let id = |id: &str| OwnedEventId::try_from(id).expect("an event id");
-        Theirs {
-            event_id: id(pdu.event_id()),
-            room_id: pdu
-                .has_room_id()
-                .then(|| pdu.room_id().try_into().expect("a room id")),
-            sender: pdu.sender().try_into().expect("a user id"),
-            event_type: pdu.event_type().into(),
-            state_key: pdu.state_key().expect("a state event").to_owned(),
-            content: RawValue::from_string(pdu.content().to_owned()).expect("JSON"),
-            time: serde_json::from_value(pdu.origin_server_ts().into()).expect("a time"),
-            prev_events: pdu.prev_events().map(id).collect(),
-            auth_events: pdu.auth_events().map(id).collect(),
-        }
-    }
-}
-
-impl ruma_state_res::Event for Theirs {
-    type Id = OwnedEventId;
-
-    fn event_id(&self) -> &OwnedEventId {
-        &self.event_id
-    }
-    fn room_id(&self) -> Option<&RoomId> {
-        self.room_id.as_deref()
-    }
-    fn sender(&self) -> &UserId {
-        &self.sender
-    }
-    fn origin_server_ts(&self) -> MilliSecondsSinceUnixEpoch {
-        self.time
-    }
-    fn event_type(&self) -> &TimelineEventType {
-        &self.event_type
-    }
-    fn content(&self) -> &RawValue {
-        &self.content
-    }
-    fn state_key(&self) -> Option<&str> {
-        Some(&self.state_key)
-    }
-    fn prev_events(&self) -> Box<dyn DoubleEndedIterator<Item = &OwnedEventId> + '_> {
-        Box::new(self.prev_events.iter())
-    }
-    fn auth_events(&self) -> Box<dyn DoubleEndedIterator<Item = &OwnedEventId> + '_> {
-        Box::new(self.auth_events.iter())
-    }
-    fn redacts(&self) -> Option<&OwnedEventId> {
-        None
-    }
-    fn rejected(&self) -> bool {
-        false
-    }
-}
 
 type Events = HashMap<OwnedEventId, Arc<Theirs>>;
 
@@ -107,7 +35,7 @@ fn load(view: &View, room: RoomSn, no: EventNo, events: &mut Events) -> OwnedEve
             .expect("there");
         let rules = RoomVersion::V12.rules();
         let pdu = Pdu::from_stored(rules, stored.event_id.clone(), stored.json.as_bytes());
-        let event = Theirs::read(&pdu.expect("an event"));
+        let event = Theirs::read(&pdu.expect("an event"), false).expect("readable");
         open.extend(event.auth_events.iter().cloned());
         events.insert(id, Arc::new(event));
     }
@@ -156,7 +84,7 @@ pub fn compare(world: &World, room: RoomSn) {
         .collect();
     let chained = begun.elapsed();
     let begun = Instant::now();
-    let rules = RoomVersionRules::V12;
+    let rules = oracle::rules(RoomVersion::V12);
     let resolved = ruma_state_res::resolve(
         &rules.authorization,
         rules.state_res.v2_rules().expect("version 2 or later"),

@@ -106,7 +106,7 @@ pub fn room(
         }
         proof.seen.events += 1;
         let done = no.0.saturating_sub(EventNo::FIRST.0);
-        if proof.seen.events % PROGRESS_EVERY == 0 && !(listener.progress)(done, total) {
+        if proof.seen.events.is_multiple_of(PROGRESS_EVERY) && !(listener.progress)(done, total) {
             return Ok(proof.seen);
         }
         last = id.to_string();
