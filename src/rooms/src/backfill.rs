@@ -30,8 +30,8 @@ impl RoomWriter<'_> {
     pub fn backfill(&mut self, events: &[Verified], state: &[EventId]) -> Result<Filled> {
         let events = self.leading_to_gaps(events)?;
         let first = event_log::first(self.read(), self.room())?.ok_or(Error::UnknownRoom)?;
-        // A place for each event, and one for the state before it.
-        let places = 2 * (events.len() as u64 + 1);
+        // A place for each event, one for the state before it, and one for each of the lines that may begin there.
+        let places = 4 * (events.len() as u64 + 1);
         let start = EventNo(first.0.saturating_sub(places));
         if start < EventNo::HISTORY {
             return Err(Error::Invalid(
@@ -68,8 +68,12 @@ impl RoomWriter<'_> {
         }
         let missing = graph::backward_extremities(self.read(), self.room())?;
         let mut open: Vec<&str> = Vec::new();
-        for (id, _) in &missing {
-            open.extend(by_id.get_key_value(id.as_str()).map(|(id, _)| *id));
+        for (id, follower) in &missing {
+            // What only hidden events follow would be an extremity: it is not history.
+            let follower = event_log::get(self.read(), self.room(), *follower)?;
+            if follower.is_some_and(|event| event.flags.is_visible()) {
+                open.extend(by_id.get_key_value(id.as_str()).map(|(id, _)| *id));
+            }
         }
         let mut wanted: BTreeMap<&str, &Verified> = BTreeMap::new();
         while let Some(id) = open.pop() {

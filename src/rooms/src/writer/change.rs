@@ -14,7 +14,9 @@ use crate::{Error, EventNo, Result, graph, lines, state};
 impl RoomWriter<'_> {
     /// A line to change the state at `point` on: the one it is on, if that ends there, or a new one.
     pub(crate) fn line_from(&mut self, point: Point) -> Result<u32> {
-        if point.line != 0 && !lines::goes_on(self.txn, self.room, point)? {
+        // History that is filled in lies below what it may stand on, and a line only goes on upwards.
+        let is_next = point.place < self.past.unwrap_or(self.head.next);
+        if point.line != 0 && is_next && !lines::goes_on(self.txn, self.room, point)? {
             return Ok(point.line);
         }
         let depth = lines::depth(self.txn, self.room, point.line)?;
