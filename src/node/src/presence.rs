@@ -32,11 +32,21 @@ impl Node {
         presence: &'static str,
         status: Option<String>,
     ) -> Result<(), NodeError> {
+        self.change_presence(user, presence, Some(status))
+    }
+
+    /// Without `status` it stays what it is when the change is made, which another request may have set meanwhile.
+    fn change_presence(
+        &self,
+        user: UserSn,
+        presence: &'static str,
+        status: Option<Option<String>>,
+    ) -> Result<(), NodeError> {
         let now_ms = self.now_ms();
         let before = self.memory.presence.get(user).unwrap_or_default();
         let mut state = PresenceState {
             presence,
-            status,
+            status: status.clone().unwrap_or(before.status.clone()),
             last_active_ms: if presence == "online" {
                 now_ms
             } else {
@@ -54,6 +64,10 @@ impl Node {
         let touched = self.sharing(user)?;
         self.tick(touched, |position| {
             state.changed = position;
+            if status.is_none() {
+                let now = self.memory.presence.get(user);
+                state.status = now.and_then(|now| now.status);
+            }
             self.memory.presence.set(user, state);
         })?;
         Ok(())
@@ -70,12 +84,7 @@ impl Node {
         let Some(presence) = presence_named(presence) else {
             return Ok(());
         };
-        let status = self
-            .memory
-            .presence
-            .get(user)
-            .and_then(|state| state.status);
-        self.set_presence(user, presence, status)
+        self.change_presence(user, presence, None)
     }
 
     /// The local users who share a room with a user, and the user.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use event::{AuthEvent, Pdu, RoomRules};
 use names::RoomSn;
+use quick_cache::Weighter;
 use quick_cache::sync::Cache as Lru;
 use store::Read;
 
@@ -15,7 +16,17 @@ use crate::{Error, EventNo, Flags, Point, Result, auth_index, event_log};
 pub struct Cache {
     auth_events: Lru<(RoomSn, EventNo), Arc<AuthEvent>>,
     auth_nodes: Lru<(RoomSn, EventNo), CachedNode>,
-    resolutions: Lru<(RoomSn, Question), Arc<Difference>>,
+    resolutions: Lru<(RoomSn, Question), Arc<Difference>, ByEntries>,
+}
+
+/// Answers weigh what they say: about 100 bytes an entry.
+#[derive(Clone, Copy)]
+struct ByEntries;
+
+impl Weighter<(RoomSn, Question), Arc<Difference>> for ByEntries {
+    fn weight(&self, (_, (_, states)): &(RoomSn, Question), answer: &Arc<Difference>) -> u64 {
+        (1 + states.len() + answer.len()) as u64
+    }
 }
 
 /// See [`crate::types::AuthNode`].
@@ -28,15 +39,15 @@ pub(crate) struct CachedNode {
 /// A state, and the states that are to be resolved: how does the first differ from the result?
 pub(crate) type Question = (Point, Vec<Point>);
 
-/// A difference with more entries is not worth its memory.
-const MOST_REMEMBERED: usize = 1_000;
+/// What all answers that are remembered may weigh.
+const MOST_REMEMBERED: u64 = 100_000;
 
 impl Default for Cache {
     fn default() -> Self {
         Self {
             auth_events: Lru::new(50_000),
             auth_nodes: Lru::new(100_000),
-            resolutions: Lru::new(1_000),
+            resolutions: Lru::with_weighter(1_000, MOST_REMEMBERED, ByEntries),
         }
     }
 }
@@ -54,10 +65,8 @@ impl Cache {
         question: Question,
         answer: &Arc<Difference>,
     ) {
-        if answer.len() <= MOST_REMEMBERED {
-            self.resolutions
-                .insert((room, question), Arc::clone(answer));
-        }
+        self.resolutions
+            .insert((room, question), Arc::clone(answer));
     }
 
     /// The auth events of an accepted state event.
