@@ -22,6 +22,8 @@ pub struct Forger<'a> {
     pub key: &'a SigningKey,
     /// The events it has, by number.
     pub held: Vec<usize>,
+    /// Ids of events of other rooms.
+    pub elsewhere: &'a [String],
     /// The present, in ms.
     pub now_ms: u64,
 }
@@ -43,7 +45,10 @@ enum Trick {
     AuthUnneeded,
     AuthTwice,
     AuthUnknown,
+    AuthElsewhere,
     PrevUnknown,
+    PrevElsewhere,
+    PrevMany,
     PrevNone,
     PrevTwice,
     BadHash,
@@ -56,14 +61,17 @@ enum Trick {
     BadFormat,
 }
 
-const TRICKS: [(u32, Trick); 17] = [
+const TRICKS: [(u32, Trick); 20] = [
     (30, Trick::None),
     (3, Trick::AuthMissing),
     (8, Trick::AuthOld),
     (3, Trick::AuthUnneeded),
     (2, Trick::AuthTwice),
     (1, Trick::AuthUnknown),
+    (1, Trick::AuthElsewhere),
     (1, Trick::PrevUnknown),
+    (1, Trick::PrevElsewhere),
+    (2, Trick::PrevMany),
     (1, Trick::PrevNone),
     (2, Trick::PrevTwice),
     (5, Trick::BadHash),
@@ -190,6 +198,17 @@ impl Forger<'_> {
             }
             Trick::AuthUnknown => draft.auth.push(self.unknown_id(random, reference.rules())),
             Trick::PrevUnknown => draft.prev.push(self.unknown_id(random, reference.rules())),
+            Trick::AuthElsewhere => draft.auth.extend(random.pick(self.elsewhere).cloned()),
+            Trick::PrevElsewhere => draft.prev.extend(random.pick(self.elsewhere).cloned()),
+            Trick::PrevMany => {
+                // One too many at times, which is not in the event format.
+                while draft.prev.len() < 22 && !random.chance(70) {
+                    let number = random.pick(&self.held).copied().unwrap_or_default();
+                    draft
+                        .prev
+                        .push(reference.entry(number).pdu().event_id().to_string());
+                }
+            }
             Trick::PrevNone => draft.prev.clear(),
             Trick::PrevTwice => draft.prev.extend(draft.prev.first().cloned()),
             Trick::Depth => {
@@ -319,6 +338,9 @@ fn name(trick: Trick) -> &'static str {
         Trick::AuthUnneeded => "forged, an auth event too many",
         Trick::AuthTwice => "forged, two auth events for one entry",
         Trick::AuthUnknown => "forged, an auth event that is not there",
+        Trick::AuthElsewhere => "forged, an auth event of another room",
+        Trick::PrevElsewhere => "forged, a previous event of another room",
+        Trick::PrevMany => "forged, many previous events",
         Trick::PrevUnknown => "forged, a previous event that is not there",
         Trick::PrevNone => "forged, no previous event",
         Trick::PrevTwice => "forged, a previous event twice",

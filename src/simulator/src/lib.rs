@@ -155,7 +155,7 @@ pub struct Statistics {
     pub resolutions: u64,
     /// States compared with the reference.
     pub states_compared: u64,
-    /// Runs after which all servers had the same extremities.
+    /// Runs after which all servers whose users may still speak had the same extremities.
     pub agreeing: u64,
     /// Runs after which they had not, because they had soft-failed different events.
     pub apart_by_soft_failure: u64,

@@ -46,6 +46,8 @@ pub struct Simulation {
     /// By server: events that it made and that are not safe yet.
     unsafe_yet: Vec<Vec<usize>>,
     forger: Option<usize>,
+    /// Ids of events of other rooms, one on each server.
+    elsewhere: Vec<String>,
     parted: bool,
     pub(crate) statistics: Statistics,
 }
@@ -54,6 +56,7 @@ pub struct Simulation {
 enum Step {
     Act,
     Forge,
+    ForgeMany,
     JoinFromAfar,
     Sync,
     Nudge,
@@ -64,13 +67,14 @@ enum Step {
     Heal,
 }
 
-const STEPS: [(u32, Step); 10] = [
+const STEPS: [(u32, Step); 11] = [
     (200, Step::Act),
     (45, Step::Forge),
+    (1, Step::ForgeMany),
     (6, Step::JoinFromAfar),
     (50, Step::Sync),
     (12, Step::Nudge),
-    (10, Step::PageBack),
+    (16, Step::PageBack),
     (3, Step::Crash),
     (20, Step::Start),
     (3, Step::Part),
@@ -94,7 +98,14 @@ impl Simulation {
             keys.add(&key);
             servers.push(Homeserver::new(key, random.below(120_000) as u64)?);
         }
-        let room = NewRoom::any(&mut random, version, &people);
+        let mut elsewhere = Vec::new();
+        for (host, users) in servers.iter_mut().zip(&people.of) {
+            let room = NewRoom::any(&mut random, version, &users[0], &people);
+            // Not at the same time as the room of the run, of which it could be the twin.
+            let made = host.create(BEGIN_MS - 1000, &room)?;
+            elsewhere.extend(made.into_iter().map(|event| event.event_id.to_string()));
+        }
+        let room = NewRoom::any(&mut random, version, &people.of[0][0], &people);
         let made = servers[0].create(BEGIN_MS, &room)?;
         let room_id = servers[0].room_id().to_owned();
         for server in &mut servers {
@@ -114,6 +125,7 @@ impl Simulation {
             wires: Wires::new(version.rules(), keys),
             reference: Reference::new(version.rules(), &room_id, plan.fault),
             forger,
+            elsewhere,
             parted: false,
             random,
             statistics: Statistics::default(),
@@ -153,6 +165,13 @@ impl Simulation {
         match self.random.weighted(&STEPS).unwrap_or(Step::Act) {
             Step::Act => self.act(server),
             Step::Forge => self.forge(),
+            Step::ForgeMany => {
+                // More extremities than an event may follow. Seldom, as it takes long to resolve.
+                for _ in 0..self.random.one_of([0, 0, 5, 25]) {
+                    self.forge()?;
+                }
+                Ok(())
+            }
             Step::JoinFromAfar => {
                 let joining = self.random.below(self.servers.len());
                 let user = self.random.pick(&self.people.of[joining]).cloned();
@@ -318,6 +337,7 @@ impl Simulation {
             server,
             key: &self.servers[server].key,
             held: self.holdings[server].placed().collect(),
+            elsewhere: &self.elsewhere,
             now_ms: self.now_ms,
         };
         let Some(forgery) = forger.forge(&mut self.random, &mut self.reference)? else {
