@@ -16,8 +16,8 @@ use rooms::Flags;
 use rooms::ingest::{Received, Verdict};
 
 use crate::draft::Draft;
-use crate::homeserver::is_outlier;
 use crate::people::Intention;
+use crate::reading::{Entries, is_outlier};
 use crate::reference::State;
 use crate::simulation::Simulation;
 use crate::wire::Wire;
@@ -320,11 +320,7 @@ impl Simulation {
         for sender in self.people.of[server].clone() {
             let wanted = Intention {
                 name: "last word",
-                sender,
-                event_type: "m.room.message",
-                state_key: None,
-                content: serde_json::json!({ "body": "bye" }),
-                redacts: None,
+                ..Intention::message(sender, 0)
             };
             if self.try_out(server, &wanted)? {
                 spoken = true;
@@ -385,8 +381,12 @@ impl Simulation {
             )?;
             self.statistics.states_compared += 2;
         }
-        let contradictions = self.servers[server].contradictions()?;
-        match contradictions.as_slice() {
+        self.check_tables(server)
+    }
+
+    /// Nothing in a server's tables may contradict anything else.
+    pub(crate) fn check_tables(&self, server: usize) -> Result<(), Trouble> {
+        match self.servers[server].contradictions()?.as_slice() {
             [] => Ok(()),
             found => Err(Trouble(format!(
                 "the tables of server {server} contradict each other: {found:#?}"
@@ -394,12 +394,7 @@ impl Simulation {
         }
     }
 
-    fn same_state(
-        &self,
-        what: &str,
-        found: Vec<(String, String, EventId)>,
-        expected: &State,
-    ) -> Result<(), Trouble> {
+    fn same_state(&self, what: &str, found: Entries, expected: &State) -> Result<(), Trouble> {
         let count = found.len();
         let mut state = State::new();
         for (event_type, state_key, event_id) in found {

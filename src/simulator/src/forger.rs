@@ -170,27 +170,7 @@ impl Forger<'_> {
             Trick::AuthMissing if !draft.auth.is_empty() => {
                 draft.auth.remove(random.below(draft.auth.len()));
             }
-            Trick::AuthOld => {
-                // An entry as it was once: the levels from before one lost them, the membership from before the ban.
-                let place = random.below(draft.auth.len());
-                let Some(current) = draft.auth.get(place).and_then(|id| reference.find(id)) else {
-                    return;
-                };
-                let pdu = reference.entry(current).pdu();
-                let key = pdu.state_key();
-                let old: Vec<usize> = self
-                    .held
-                    .iter()
-                    .copied()
-                    .filter(|number| {
-                        let old = reference.entry(*number).pdu();
-                        old.event_type() == pdu.event_type() && old.state_key() == key
-                    })
-                    .collect();
-                if let Some(old) = random.pick(&old) {
-                    draft.auth[place] = reference.entry(*old).pdu().event_id().to_string();
-                }
-            }
+            Trick::AuthOld => self.take_old_auth_event(random, reference, draft),
             Trick::AuthUnneeded => draft.auth.extend(random.pick(&state_events("")).cloned()),
             Trick::AuthTwice => {
                 let of = random.one_of(["m.room.power_levels", "m.room.member"]);
@@ -229,6 +209,23 @@ impl Forger<'_> {
             }
             Trick::BadContent => self.spoil_content(random, draft),
             _ => {}
+        }
+    }
+
+    /// An entry as it was once: the levels from before one lost them, the membership from before the ban.
+    fn take_old_auth_event(&self, random: &mut Random, reference: &Reference, draft: &mut Draft) {
+        let place = random.below(draft.auth.len());
+        let Some(current) = draft.auth.get(place).and_then(|id| reference.find(id)) else {
+            return;
+        };
+        let pdu = reference.entry(current).pdu();
+        let is_same = |number: &usize| {
+            let old = reference.entry(*number).pdu();
+            old.event_type() == pdu.event_type() && old.state_key() == pdu.state_key()
+        };
+        let old: Vec<usize> = self.held.iter().copied().filter(is_same).collect();
+        if let Some(old) = random.pick(&old) {
+            draft.auth[place] = reference.entry(*old).pdu().event_id().to_string();
         }
     }
 

@@ -7,15 +7,12 @@
 use std::rc::Rc;
 
 use event::{RoomRules, SigningKey};
-use rooms::ingest::{Answer, Received, Verdict};
-use serde_json::json;
 
 use crate::comparison::Holding;
-use crate::draft::Draft;
 use crate::forger::{Forger, KEY_VERSION};
 use crate::homeserver::{Done, Homeserver, Made};
 use crate::network::{Message, Network, Parcel};
-use crate::people::{Intention, People, Sight, server_name};
+use crate::people::{Intention, People, server_name};
 use crate::random::Random;
 use crate::reference::{Learned, Reference};
 use crate::setup::NewRoom;
@@ -24,8 +21,6 @@ use crate::{Fault, Plan, Statistics, Trouble};
 
 /// When the simulated time begins, in ms since 1970.
 const BEGIN_MS: u64 = 1_700_000_000_000;
-/// The most `prev_events` of an event.
-const MAX_PREV_EVENTS: usize = 20;
 /// Users on each server.
 const USERS: usize = 3;
 /// The server that a fault is in.
@@ -375,132 +370,6 @@ impl Simulation {
         Ok(())
     }
 
-    /// A user joins by `make_join` and `send_join` at another server.
-    fn join_from_afar(
-        &mut self,
-        resident: usize,
-        joining: usize,
-        user: &str,
-    ) -> Result<(), Trouble> {
-        if resident == joining
-            || !self.servers[resident].is_in_room()
-            || !self.servers[joining].is_up()
-            || self.network.are_apart(resident, joining)
-        {
-            return Ok(());
-        }
-        self.sync(resident)?;
-        let Some(bytes) = self.join_event(resident, joining, user)? else {
-            return Ok(());
-        };
-        let Some(number) = self.learn(&bytes, "join from afar")? else {
-            return Err(Trouble(format!("a join that nobody may have: {bytes}")));
-        };
-        let wire = self.wires.wire(&bytes);
-        let Ok(join) = &wire.verified else {
-            return Err(Trouble(format!(
-                "a join that is refused by its form: {bytes}"
-            )));
-        };
-        match self.receive(resident, &wire, false, None)? {
-            Some(Received::Stored {
-                verdict: Verdict::Accepted,
-                ..
-            }) => {}
-            Some(Received::Stored { .. }) => {
-                // Nobody else is told; it is as if it had never been sent.
-                self.servers[resident].sync()?;
-                self.holdings[resident].make_safe();
-                self.reference.publish(number);
-                return Ok(());
-            }
-            received => {
-                return Err(Trouble(format!(
-                    "a join at server {resident}: {received:?}"
-                )));
-            }
-        }
-        self.servers[resident].sync()?;
-        self.holdings[resident].make_safe();
-        self.reference.publish(number);
-        let new = !self.servers[joining].is_in_room();
-        if new || self.random.chance(300) {
-            let event_id = self.reference.entry(number).pdu().event_id().clone();
-            let Some((state, chain)) = self.servers[resident].state_ids(&event_id)? else {
-                return Err(Trouble(format!(
-                    "server {resident} does not know the state before #{number}"
-                )));
-            };
-            let mut events = [Vec::new(), Vec::new()];
-            for (events, ids) in events.iter_mut().zip([state, chain]) {
-                for id in ids {
-                    let number = self.number(&id)?;
-                    let wire = self.wire_of(number);
-                    events.extend(wire.verified.clone().ok());
-                }
-            }
-            let [state, auth_chain] = &events;
-            let answer = Answer {
-                state,
-                auth_chain,
-                join,
-            };
-            self.servers[joining].enter(self.now_ms, self.rules, &answer)?;
-            self.statistics.entered += 1;
-            self.rescan(joining)?;
-            self.check_extremities(joining)?;
-        }
-        self.broadcast(resident, &wire);
-        Ok(())
-    }
-
-    /// The join that the resident server proposes and the joining one signs.
-    fn join_event(
-        &mut self,
-        resident: usize,
-        joining: usize,
-        user: &str,
-    ) -> Result<Option<String>, Trouble> {
-        let mut content = json!({ "membership": "join" });
-        let asked = self.servers[resident]
-            .content("m.room.join_rules", "")
-            .unwrap_or_default();
-        let restricted = self.rules.auth.restricted && asked.contains("restricted");
-        if restricted {
-            let authoriser = self.random.pick(&self.people.of[resident]).cloned();
-            content["join_authorised_via_users_server"] = authoriser.into();
-        }
-        let mut extremities = self.numbers(&self.servers[resident].extremities()?)?;
-        extremities.truncate(MAX_PREV_EVENTS);
-        let state = self.reference.merged(&extremities)?;
-        let wanted = Intention {
-            name: "join from afar",
-            sender: user.to_owned(),
-            event_type: "m.room.member",
-            state_key: Some(user.to_owned()),
-            content,
-            redacts: None,
-        };
-        let key = &self.servers[joining].key;
-        let event_id = format!("${:x}.{joining}.far:{}", self.now_ms, key.server_name());
-        let draft = Draft::new(
-            &self.reference,
-            wanted,
-            &extremities,
-            &state,
-            self.now_ms,
-            event_id,
-        );
-        let Some(pdu) = draft.seal(&self.reference, key) else {
-            return Ok(None);
-        };
-        if !restricted {
-            return Ok(Some(pdu.json().to_owned()));
-        }
-        let signed = event::add_signature(self.rules, pdu.json(), &self.servers[resident].key);
-        signed.map(Some).map_err(|error| Trouble(error.to_string()))
-    }
-
     /// The power goes, and a server with it.
     fn crash(&mut self, server: usize) -> Result<(), Trouble> {
         if !self.servers[server].is_up() {
@@ -536,6 +405,7 @@ impl Simulation {
         self.holdings[server].make_safe();
         if self.servers[server].is_in_room() {
             self.check_extremities(server)?;
+            self.check_tables(server)?;
         }
         Ok(())
     }
