@@ -22,6 +22,8 @@ pub struct Forger<'a> {
     pub key: &'a SigningKey,
     /// The events it has, by number.
     pub held: Vec<usize>,
+    /// Ids of events of other rooms.
+    pub elsewhere: &'a [String],
     /// The present, in ms.
     pub now_ms: u64,
 }
@@ -43,7 +45,10 @@ enum Trick {
     AuthUnneeded,
     AuthTwice,
     AuthUnknown,
+    AuthElsewhere,
     PrevUnknown,
+    PrevElsewhere,
+    PrevMany,
     PrevNone,
     PrevTwice,
     BadHash,
@@ -56,14 +61,17 @@ enum Trick {
     BadFormat,
 }
 
-const TRICKS: [(u32, Trick); 17] = [
+const TRICKS: [(u32, Trick); 20] = [
     (30, Trick::None),
     (3, Trick::AuthMissing),
     (8, Trick::AuthOld),
     (3, Trick::AuthUnneeded),
     (2, Trick::AuthTwice),
     (1, Trick::AuthUnknown),
+    (1, Trick::AuthElsewhere),
     (1, Trick::PrevUnknown),
+    (1, Trick::PrevElsewhere),
+    (2, Trick::PrevMany),
     (1, Trick::PrevNone),
     (2, Trick::PrevTwice),
     (5, Trick::BadHash),
@@ -162,27 +170,7 @@ impl Forger<'_> {
             Trick::AuthMissing if !draft.auth.is_empty() => {
                 draft.auth.remove(random.below(draft.auth.len()));
             }
-            Trick::AuthOld => {
-                // An entry as it was once: the levels from before one lost them, the membership from before the ban.
-                let place = random.below(draft.auth.len());
-                let Some(current) = draft.auth.get(place).and_then(|id| reference.find(id)) else {
-                    return;
-                };
-                let pdu = reference.entry(current).pdu();
-                let key = pdu.state_key();
-                let old: Vec<usize> = self
-                    .held
-                    .iter()
-                    .copied()
-                    .filter(|number| {
-                        let old = reference.entry(*number).pdu();
-                        old.event_type() == pdu.event_type() && old.state_key() == key
-                    })
-                    .collect();
-                if let Some(old) = random.pick(&old) {
-                    draft.auth[place] = reference.entry(*old).pdu().event_id().to_string();
-                }
-            }
+            Trick::AuthOld => self.take_old_auth_event(random, reference, draft),
             Trick::AuthUnneeded => draft.auth.extend(random.pick(&state_events("")).cloned()),
             Trick::AuthTwice => {
                 let of = random.one_of(["m.room.power_levels", "m.room.member"]);
@@ -190,6 +178,17 @@ impl Forger<'_> {
             }
             Trick::AuthUnknown => draft.auth.push(self.unknown_id(random, reference.rules())),
             Trick::PrevUnknown => draft.prev.push(self.unknown_id(random, reference.rules())),
+            Trick::AuthElsewhere => draft.auth.extend(random.pick(self.elsewhere).cloned()),
+            Trick::PrevElsewhere => draft.prev.extend(random.pick(self.elsewhere).cloned()),
+            Trick::PrevMany => {
+                // One too many at times, which is not in the event format.
+                while draft.prev.len() < 22 && !random.chance(70) {
+                    let number = random.pick(&self.held).copied().unwrap_or_default();
+                    draft
+                        .prev
+                        .push(reference.entry(number).pdu().event_id().to_string());
+                }
+            }
             Trick::PrevNone => draft.prev.clear(),
             Trick::PrevTwice => draft.prev.extend(draft.prev.first().cloned()),
             Trick::Depth => {
@@ -210,6 +209,23 @@ impl Forger<'_> {
             }
             Trick::BadContent => self.spoil_content(random, draft),
             _ => {}
+        }
+    }
+
+    /// An entry as it was once: the levels from before one lost them, the membership from before the ban.
+    fn take_old_auth_event(&self, random: &mut Random, reference: &Reference, draft: &mut Draft) {
+        let place = random.below(draft.auth.len());
+        let Some(current) = draft.auth.get(place).and_then(|id| reference.find(id)) else {
+            return;
+        };
+        let pdu = reference.entry(current).pdu();
+        let is_same = |number: &usize| {
+            let old = reference.entry(*number).pdu();
+            old.event_type() == pdu.event_type() && old.state_key() == pdu.state_key()
+        };
+        let old: Vec<usize> = self.held.iter().copied().filter(is_same).collect();
+        if let Some(old) = random.pick(&old) {
+            draft.auth[place] = reference.entry(*old).pdu().event_id().to_string();
         }
     }
 
@@ -319,6 +335,9 @@ fn name(trick: Trick) -> &'static str {
         Trick::AuthUnneeded => "forged, an auth event too many",
         Trick::AuthTwice => "forged, two auth events for one entry",
         Trick::AuthUnknown => "forged, an auth event that is not there",
+        Trick::AuthElsewhere => "forged, an auth event of another room",
+        Trick::PrevElsewhere => "forged, a previous event of another room",
+        Trick::PrevMany => "forged, many previous events",
         Trick::PrevUnknown => "forged, a previous event that is not there",
         Trick::PrevNone => "forged, no previous event",
         Trick::PrevTwice => "forged, a previous event twice",

@@ -8,16 +8,12 @@ use event::{EventId, RoomRules, SigningKey};
 use names::{Names, RoomSn};
 use rooms::backfill::Filled;
 use rooms::ingest::{self, Arrival, Entered, Need, Received, Verified};
-use rooms::state::Entry;
-use rooms::{
-    Cache, Context, Error, EventNo, Flags, NewEvent, RoomWriter, Sender, StoredEvent, event_log,
-    graph, state,
-};
+use rooms::{Cache, Context, Error, NewEvent, RoomWriter, Sender, event_log};
 use store::memory::Memory;
 use store::{Engine, Options, Store, SyncMode, Txn, View};
 
 use crate::inbox::Inbox;
-use crate::people::{Intention, Sight};
+use crate::people::Intention;
 use crate::random::Random;
 
 /// How often a call is repeated because it needs something that is then given.
@@ -347,19 +343,6 @@ impl Homeserver {
         ))
     }
 
-    /// The ids of events here that follow something that is not here.
-    ///
-    /// # Errors
-    /// If the store fails.
-    pub fn after_gaps(&self) -> rooms::Result<Vec<EventId>> {
-        let (view, room) = self.look()?;
-        let mut found = Vec::new();
-        for (_, no) in graph::backward_extremities(&view, room)? {
-            found.extend(event_log::get(&view, room, no)?.map(|event| event.event_id));
-        }
-        Ok(found)
-    }
-
     fn number(&self, core: &Core, users: &[String]) -> rooms::Result<()> {
         for user in users {
             core.names.user(&core.store, user)?;
@@ -399,136 +382,6 @@ impl Homeserver {
             "the core needs the same users again and again",
         ))
     }
-
-    /// The ids of the room's extremities.
-    ///
-    /// # Errors
-    /// If the store fails.
-    pub fn extremities(&self) -> rooms::Result<Vec<String>> {
-        let (view, room) = self.look()?;
-        let head = event_log::head(&view, room)?.ok_or(Error::UnknownRoom)?;
-        Ok(head.extremities.into_iter().map(|(_, id)| id).collect())
-    }
-
-    /// Everything this server has of the room.
-    ///
-    /// # Errors
-    /// If the store fails.
-    pub fn all_events(&self) -> rooms::Result<Vec<(EventNo, StoredEvent)>> {
-        let (view, room) = self.look()?;
-        event_log::forwards(&view, room, EventNo::HISTORY).collect()
-    }
-
-    /// Everything this server has of the room without a place in its history.
-    ///
-    /// # Errors
-    /// If the store fails.
-    pub fn all_outliers(&self) -> rooms::Result<Vec<(EventNo, StoredEvent)>> {
-        let (view, room) = self.look()?;
-        event_log::outliers(&view, room).collect()
-    }
-
-    /// `/get_missing_events`.
-    ///
-    /// # Errors
-    /// If the store fails.
-    pub fn missing_events(
-        &self,
-        latest: &[EventId],
-        earliest: &[EventId],
-    ) -> rooms::Result<Vec<StoredEvent>> {
-        let (view, room) = self.look()?;
-        graph::missing_events(&view, room, latest, earliest, 10, 0)
-    }
-
-    /// `/backfill`.
-    ///
-    /// # Errors
-    /// If the store fails.
-    pub fn backfill(&self, from_events: &[EventId]) -> rooms::Result<Vec<StoredEvent>> {
-        let (view, room) = self.look()?;
-        graph::backfill(&view, room, from_events, 20)
-    }
-
-    /// `/state_ids`: state and auth chain.
-    ///
-    /// # Errors
-    /// If the store fails.
-    pub fn state_ids(&self, event_id: &str) -> rooms::Result<Option<(Vec<EventId>, Vec<EventId>)>> {
-        let (view, room) = self.look()?;
-        let found = graph::state_ids(&view, room, event_id)?;
-        Ok(found.map(|found| (found.state, found.auth_chain)))
-    }
-
-    /// The current state, as type, key and event id.
-    ///
-    /// # Errors
-    /// If the store fails.
-    pub fn current_state(&self) -> rooms::Result<Vec<(String, String, EventId)>> {
-        let (view, room) = self.look()?;
-        self.named(&view, room, state::all_current(&view, room)?)
-    }
-
-    /// The states before and after an event.
-    ///
-    /// # Errors
-    /// If the store fails.
-    pub fn states_around(
-        &self,
-        no: EventNo,
-        event: &StoredEvent,
-    ) -> rooms::Result<[Vec<(String, String, EventId)>; 2]> {
-        let (view, room) = self.look()?;
-        let unknown = || Error::Damaged {
-            room: room.0,
-            why: "the state at an event of the history is not known",
-        };
-        let before = graph::state_before(no, event).ok_or_else(unknown)?;
-        let after = event.state_after(no).ok_or_else(unknown)?;
-        let before = state::all_at(&view, room, before)?;
-        let after = state::all_at(&view, room, after)?;
-        Ok([
-            self.named(&view, room, before)?,
-            self.named(&view, room, after)?,
-        ])
-    }
-
-    fn named(
-        &self,
-        view: &View,
-        room: RoomSn,
-        entries: Vec<Entry>,
-    ) -> rooms::Result<Vec<(String, String, EventId)>> {
-        let places: Vec<EventNo> = entries.iter().map(|entry| entry.event).collect();
-        let events = event_log::get_many(view, room, &places)?;
-        if events.len() != entries.len() {
-            return Err(Error::Damaged {
-                room: room.0,
-                why: "an entry of the state names an event that is not there",
-            });
-        }
-        let with_ids = entries.into_iter().zip(events);
-        Ok(with_ids
-            .map(|(entry, (_, event))| (entry.event_type, entry.state_key, event.event_id))
-            .collect())
-    }
-
-    /// Everything that the room's tables contradict each other in.
-    ///
-    /// # Errors
-    /// If the store fails.
-    pub fn contradictions(&self) -> rooms::Result<Vec<String>> {
-        let (view, room) = self.look()?;
-        let mut found = Vec::new();
-        rooms::check::room(&view, room, &self.room_id, &mut |what| found.push(what))?;
-        names::check(&view, &mut |what| found.push(what))?;
-        Ok(found)
-    }
-}
-
-/// Whether an event is here for others' sake alone.
-pub fn is_outlier(event: &StoredEvent) -> bool {
-    event.flags.has(Flags::OUTLIER)
 }
 
 /// What a writer made, read back before it is committed.
@@ -550,21 +403,4 @@ fn collect(writer: &mut RoomWriter<'_>) -> rooms::Result<Vec<Made>> {
     }
     made.reverse();
     Ok(made)
-}
-
-impl Sight for Homeserver {
-    fn content(&self, event_type: &str, state_key: &str) -> Option<String> {
-        let (view, room) = self.look().ok()?;
-        let no = state::current(&view, room, event_type, state_key).ok()??;
-        let event = event_log::get(&view, room, no).ok()??;
-        event::json::member(&event.json, "content").map(str::to_owned)
-    }
-
-    fn some_event(&self, random: &mut Random) -> Option<String> {
-        let (view, room) = self.look().ok()?;
-        let head = event_log::head(&view, room).ok()??;
-        let count = head.next.0.saturating_sub(EventNo::FIRST.0);
-        let no = EventNo(EventNo::FIRST.0 + random.below(count as usize) as u64);
-        Some(event_log::get(&view, room, no).ok()??.event_id.to_string())
-    }
 }

@@ -13,11 +13,13 @@ mod exchange;
 mod forger;
 mod homeserver;
 mod inbox;
+mod join;
 mod network;
 mod other;
 pub mod people;
 pub mod picture;
 pub mod random;
+mod reading;
 pub mod reference;
 mod setup;
 mod simulation;
@@ -155,7 +157,7 @@ pub struct Statistics {
     pub resolutions: u64,
     /// States compared with the reference.
     pub states_compared: u64,
-    /// Runs after which all servers had the same extremities.
+    /// Runs after which all servers whose users may still speak had the same extremities.
     pub agreeing: u64,
     /// Runs after which they had not, because they had soft-failed different events.
     pub apart_by_soft_failure: u64,

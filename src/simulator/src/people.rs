@@ -46,35 +46,87 @@ enum Act {
     Speak,
     Describe,
     Note,
-    Levels,
-    Kick,
-    Ban,
-    Unban,
-    Invite,
-    Join,
-    Leave,
-    Knock,
-    JoinRules,
     Redact,
+    Levels,
+    JoinRules,
+    Join,
     Profile,
+    /// Another membership: why, which, and whose.
+    Member(&'static str, &'static str, Whom),
+}
+
+#[derive(Clone, Copy)]
+enum Whom {
+    Oneself,
+    Other,
+    Banned,
 }
 
 const ACTS: [(u32, Act); 14] = [
     (22, Act::Speak),
     (12, Act::Describe),
     (14, Act::Note),
-    (14, Act::Levels),
-    (3, Act::Kick),
-    (4, Act::Ban),
-    (9, Act::Unban),
-    (9, Act::Invite),
-    (8, Act::Join),
-    (3, Act::Leave),
-    (3, Act::Knock),
-    (4, Act::JoinRules),
     (4, Act::Redact),
+    (14, Act::Levels),
+    (4, Act::JoinRules),
+    (8, Act::Join),
     (4, Act::Profile),
+    (3, Act::Member("kick", "leave", Whom::Other)),
+    (4, Act::Member("ban", "ban", Whom::Other)),
+    (9, Act::Member("unban", "leave", Whom::Banned)),
+    (9, Act::Member("invite", "invite", Whom::Other)),
+    (3, Act::Member("leave", "leave", Whom::Oneself)),
+    (3, Act::Member("knock", "knock", Whom::Oneself)),
 ];
+
+/// Mostly the one that lets everybody in, so that the room lives.
+const JOIN_RULES: [&str; 9] = [
+    "public",
+    "public",
+    "public",
+    "public",
+    "invite",
+    "knock",
+    "restricted",
+    "knock_restricted",
+    "private",
+];
+
+impl Intention {
+    fn state(
+        name: &'static str,
+        sender: String,
+        event_type: &'static str,
+        state_key: &str,
+        content: Value,
+    ) -> Self {
+        Intention {
+            name,
+            sender,
+            event_type,
+            state_key: Some(state_key.to_owned()),
+            content,
+            redacts: None,
+        }
+    }
+
+    /// A member event.
+    pub fn member(name: &'static str, sender: String, target: &str, content: Value) -> Self {
+        Intention::state(name, sender, "m.room.member", target, content)
+    }
+
+    /// Saying something.
+    pub fn message(sender: String, number: usize) -> Self {
+        Intention {
+            name: "message",
+            sender,
+            event_type: "m.room.message",
+            state_key: None,
+            content: json!({ "body": number }),
+            redacts: None,
+        }
+    }
+}
 
 impl People {
     /// So many users on each server.
@@ -121,105 +173,58 @@ impl People {
             _ => random.weighted(&ACTS).unwrap_or(Act::Speak),
         };
         let other = self.anybody(random);
-        let state = |name, event_type, state_key: &str, content| Intention {
-            name,
-            sender: sender.clone(),
-            event_type,
-            state_key: Some(state_key.to_owned()),
-            content,
-            redacts: None,
-        };
-        let member = |name, target: &str, membership: &str| {
-            state(
-                name,
-                "m.room.member",
-                target,
-                json!({ "membership": membership }),
-            )
-        };
-        match act {
-            Act::Speak => Intention {
-                state_key: None,
-                ..state(
-                    "message",
-                    "m.room.message",
-                    "",
-                    json!({ "body": random.below(1000) }),
-                )
-            },
+        let number = random.below(1000);
+        let (name, event_type, state_key, content) = match act {
+            Act::Speak => return Intention::message(sender, number),
+            Act::Redact => {
+                return Intention {
+                    name: "redaction",
+                    event_type: "m.room.redaction",
+                    redacts: sight.some_event(random),
+                    ..Intention::message(sender, number)
+                };
+            }
             Act::Describe => {
-                let (event_type, field) =
-                    random.one_of([("m.room.topic", "topic"), ("m.room.name", "name")]);
-                state(
-                    "description",
-                    event_type,
-                    "",
-                    json!({ field: random.below(1000).to_string() }),
-                )
+                let fields = [("m.room.topic", "topic"), ("m.room.name", "name")];
+                let (event_type, field) = random.one_of(fields);
+                let content = json!({ field: number.to_string() });
+                ("description", event_type, "", content)
             }
             Act::Note => {
                 // A key that is a user id is for that user alone.
-                let key = random
-                    .one_of(["", "a", "b", sender.as_str(), other.as_str()])
-                    .to_owned();
-                state(
-                    "note",
-                    "org.example.note",
-                    &key,
-                    json!({ "note": random.below(1000) }),
-                )
+                let key = random.one_of(["", "a", "b", sender.as_str(), other.as_str()]);
+                ("note", "org.example.note", key, json!({ "note": number }))
             }
             Act::Levels => {
                 let levels = self.levels(random, rules, &sender, sight);
-                state("power levels", "m.room.power_levels", "", levels)
+                ("power levels", "m.room.power_levels", "", levels)
             }
-            Act::Kick => member("kick", &other, "leave"),
-            Act::Ban => member("ban", &other, "ban"),
-            Act::Unban => {
-                let banned = |user: &&String| membership(sight, user).as_deref() == Some("ban");
-                let banned: Vec<&String> = self.of.iter().flatten().filter(banned).collect();
-                let target = random.pick(&banned).map_or(&other, |user| user);
-                member("unban", target, "leave")
-            }
-            Act::Invite => member("invite", &other, "invite"),
-            Act::Join => self.join(random, rules, &sender, sight),
-            Act::Leave => member("leave", &sender, "leave"),
-            Act::Knock => member("knock", &sender, "knock"),
             Act::JoinRules => {
-                let rule = random.one_of([
-                    "public",
-                    "public",
-                    "public",
-                    "public",
-                    "invite",
-                    "knock",
-                    "restricted",
-                    "knock_restricted",
-                    "private",
-                ]);
-                state(
-                    "join rules",
-                    "m.room.join_rules",
-                    "",
-                    json!({ "join_rule": rule }),
-                )
+                let content = json!({ "join_rule": random.one_of(JOIN_RULES) });
+                ("join rules", "m.room.join_rules", "", content)
             }
-            Act::Redact => Intention {
-                state_key: None,
-                redacts: sight.some_event(random),
-                ..state(
-                    "redaction",
-                    "m.room.redaction",
-                    "",
-                    json!({ "reason": "so" }),
-                )
-            },
+            Act::Join => return self.join(random, rules, &sender, sight),
             Act::Profile => {
-                let name = random.below(1000).to_string();
-                let content = json!({ "membership": "join", "displayname": name });
-                state("profile", "m.room.member", &sender, content)
+                let content = json!({ "membership": "join", "displayname": number.to_string() });
+                return Intention::member("profile", sender.clone(), &sender, content);
             }
-        }
+            Act::Member(name, membership, whom) => {
+                let target = match whom {
+                    Whom::Oneself => sender.clone(),
+                    Whom::Other => other,
+                    Whom::Banned => self.banned(random, sight).unwrap_or(other),
+                };
+                let content = json!({ "membership": membership });
+                return Intention::member(name, sender, &target, content);
+            }
+        };
+        Intention::state(name, sender.clone(), event_type, state_key, content)
+    }
+
+    fn banned(&self, random: &mut Random, sight: &impl Sight) -> Option<String> {
+        let is_banned = |user: &&String| membership(sight, user).as_deref() == Some("ban");
+        let banned: Vec<&String> = self.of.iter().flatten().filter(is_banned).collect();
+        random.pick(&banned).map(|user| (*user).clone())
     }
 
     /// A join, in the name of somebody who may invite where that is what the room asks for.
@@ -242,14 +247,7 @@ impl People {
             let authoriser = server.and_then(|users| random.pick(users)).cloned();
             content["join_authorised_via_users_server"] = authoriser.into();
         }
-        Intention {
-            name: "join",
-            sender: user.to_owned(),
-            event_type: "m.room.member",
-            state_key: Some(user.to_owned()),
-            content,
-            redacts: None,
-        }
+        Intention::member("join", user.to_owned(), user, content)
     }
 
     /// The levels of now, with a change or two.

@@ -21,22 +21,18 @@ pub struct NewRoom {
 }
 
 impl NewRoom {
-    /// A public room of the first user, with power spread over the servers so that there is something to fight over.
-    pub fn any(random: &mut Random, version: RoomVersion, people: &People) -> Self {
-        let creator = people.of[0][0].clone();
+    /// A public room, with power spread over the servers so that there is something to fight over.
+    pub fn any(random: &mut Random, version: RoomVersion, creator: &str, people: &People) -> Self {
+        let creator = creator.to_owned();
         let mut users = Map::new();
-        for (server, of_server) in people.of.iter().enumerate() {
+        for of_server in &people.of {
             for (number, user) in of_server.iter().enumerate() {
                 let level = match number {
                     0 => random.one_of([100, 100, 75, 50]),
                     1 => random.one_of([75, 50, 50, 0]),
                     _ => random.one_of([50, 0, 0, 0]),
                 };
-                let level = if server == 0 && number == 0 {
-                    100
-                } else {
-                    level
-                };
+                let level = if *user == creator { 100 } else { level };
                 if level > 0 && !(version.rules().auth.creators_privileged && *user == creator) {
                     users.insert(user.clone(), level.into());
                 }

@@ -7,15 +7,12 @@
 use std::rc::Rc;
 
 use event::{RoomRules, SigningKey};
-use rooms::ingest::{Answer, Received, Verdict};
-use serde_json::json;
 
 use crate::comparison::Holding;
-use crate::draft::Draft;
 use crate::forger::{Forger, KEY_VERSION};
 use crate::homeserver::{Done, Homeserver, Made};
 use crate::network::{Message, Network, Parcel};
-use crate::people::{Intention, People, Sight, server_name};
+use crate::people::{Intention, People, server_name};
 use crate::random::Random;
 use crate::reference::{Learned, Reference};
 use crate::setup::NewRoom;
@@ -24,8 +21,6 @@ use crate::{Fault, Plan, Statistics, Trouble};
 
 /// When the simulated time begins, in ms since 1970.
 const BEGIN_MS: u64 = 1_700_000_000_000;
-/// The most `prev_events` of an event.
-const MAX_PREV_EVENTS: usize = 20;
 /// Users on each server.
 const USERS: usize = 3;
 /// The server that a fault is in.
@@ -46,6 +41,8 @@ pub struct Simulation {
     /// By server: events that it made and that are not safe yet.
     unsafe_yet: Vec<Vec<usize>>,
     forger: Option<usize>,
+    /// Ids of events of other rooms, one on each server.
+    elsewhere: Vec<String>,
     parted: bool,
     pub(crate) statistics: Statistics,
 }
@@ -54,6 +51,7 @@ pub struct Simulation {
 enum Step {
     Act,
     Forge,
+    ForgeMany,
     JoinFromAfar,
     Sync,
     Nudge,
@@ -64,13 +62,14 @@ enum Step {
     Heal,
 }
 
-const STEPS: [(u32, Step); 10] = [
+const STEPS: [(u32, Step); 11] = [
     (200, Step::Act),
     (45, Step::Forge),
+    (1, Step::ForgeMany),
     (6, Step::JoinFromAfar),
     (50, Step::Sync),
     (12, Step::Nudge),
-    (10, Step::PageBack),
+    (16, Step::PageBack),
     (3, Step::Crash),
     (20, Step::Start),
     (3, Step::Part),
@@ -94,7 +93,14 @@ impl Simulation {
             keys.add(&key);
             servers.push(Homeserver::new(key, random.below(120_000) as u64)?);
         }
-        let room = NewRoom::any(&mut random, version, &people);
+        let mut elsewhere = Vec::new();
+        for (host, users) in servers.iter_mut().zip(&people.of) {
+            let room = NewRoom::any(&mut random, version, &users[0], &people);
+            // Not at the same time as the room of the run, of which it could be the twin.
+            let made = host.create(BEGIN_MS - 1000, &room)?;
+            elsewhere.extend(made.into_iter().map(|event| event.event_id.to_string()));
+        }
+        let room = NewRoom::any(&mut random, version, &people.of[0][0], &people);
         let made = servers[0].create(BEGIN_MS, &room)?;
         let room_id = servers[0].room_id().to_owned();
         for server in &mut servers {
@@ -114,6 +120,7 @@ impl Simulation {
             wires: Wires::new(version.rules(), keys),
             reference: Reference::new(version.rules(), &room_id, plan.fault),
             forger,
+            elsewhere,
             parted: false,
             random,
             statistics: Statistics::default(),
@@ -153,6 +160,13 @@ impl Simulation {
         match self.random.weighted(&STEPS).unwrap_or(Step::Act) {
             Step::Act => self.act(server),
             Step::Forge => self.forge(),
+            Step::ForgeMany => {
+                // More extremities than an event may follow. Seldom, as it takes long to resolve.
+                for _ in 0..self.random.one_of([0, 0, 5, 25]) {
+                    self.forge()?;
+                }
+                Ok(())
+            }
             Step::JoinFromAfar => {
                 let joining = self.random.below(self.servers.len());
                 let user = self.random.pick(&self.people.of[joining]).cloned();
@@ -318,6 +332,7 @@ impl Simulation {
             server,
             key: &self.servers[server].key,
             held: self.holdings[server].placed().collect(),
+            elsewhere: &self.elsewhere,
             now_ms: self.now_ms,
         };
         let Some(forgery) = forger.forge(&mut self.random, &mut self.reference)? else {
@@ -355,132 +370,6 @@ impl Simulation {
         Ok(())
     }
 
-    /// A user joins by `make_join` and `send_join` at another server.
-    fn join_from_afar(
-        &mut self,
-        resident: usize,
-        joining: usize,
-        user: &str,
-    ) -> Result<(), Trouble> {
-        if resident == joining
-            || !self.servers[resident].is_in_room()
-            || !self.servers[joining].is_up()
-            || self.network.are_apart(resident, joining)
-        {
-            return Ok(());
-        }
-        self.sync(resident)?;
-        let Some(bytes) = self.join_event(resident, joining, user)? else {
-            return Ok(());
-        };
-        let Some(number) = self.learn(&bytes, "join from afar")? else {
-            return Err(Trouble(format!("a join that nobody may have: {bytes}")));
-        };
-        let wire = self.wires.wire(&bytes);
-        let Ok(join) = &wire.verified else {
-            return Err(Trouble(format!(
-                "a join that is refused by its form: {bytes}"
-            )));
-        };
-        match self.receive(resident, &wire, false, None)? {
-            Some(Received::Stored {
-                verdict: Verdict::Accepted,
-                ..
-            }) => {}
-            Some(Received::Stored { .. }) => {
-                // Nobody else is told; it is as if it had never been sent.
-                self.servers[resident].sync()?;
-                self.holdings[resident].make_safe();
-                self.reference.publish(number);
-                return Ok(());
-            }
-            received => {
-                return Err(Trouble(format!(
-                    "a join at server {resident}: {received:?}"
-                )));
-            }
-        }
-        self.servers[resident].sync()?;
-        self.holdings[resident].make_safe();
-        self.reference.publish(number);
-        let new = !self.servers[joining].is_in_room();
-        if new || self.random.chance(300) {
-            let event_id = self.reference.entry(number).pdu().event_id().clone();
-            let Some((state, chain)) = self.servers[resident].state_ids(&event_id)? else {
-                return Err(Trouble(format!(
-                    "server {resident} does not know the state before #{number}"
-                )));
-            };
-            let mut events = [Vec::new(), Vec::new()];
-            for (events, ids) in events.iter_mut().zip([state, chain]) {
-                for id in ids {
-                    let number = self.number(&id)?;
-                    let wire = self.wire_of(number);
-                    events.extend(wire.verified.clone().ok());
-                }
-            }
-            let [state, auth_chain] = &events;
-            let answer = Answer {
-                state,
-                auth_chain,
-                join,
-            };
-            self.servers[joining].enter(self.now_ms, self.rules, &answer)?;
-            self.statistics.entered += 1;
-            self.rescan(joining)?;
-            self.check_extremities(joining)?;
-        }
-        self.broadcast(resident, &wire);
-        Ok(())
-    }
-
-    /// The join that the resident server proposes and the joining one signs.
-    fn join_event(
-        &mut self,
-        resident: usize,
-        joining: usize,
-        user: &str,
-    ) -> Result<Option<String>, Trouble> {
-        let mut content = json!({ "membership": "join" });
-        let asked = self.servers[resident]
-            .content("m.room.join_rules", "")
-            .unwrap_or_default();
-        let restricted = self.rules.auth.restricted && asked.contains("restricted");
-        if restricted {
-            let authoriser = self.random.pick(&self.people.of[resident]).cloned();
-            content["join_authorised_via_users_server"] = authoriser.into();
-        }
-        let mut extremities = self.numbers(&self.servers[resident].extremities()?)?;
-        extremities.truncate(MAX_PREV_EVENTS);
-        let state = self.reference.merged(&extremities)?;
-        let wanted = Intention {
-            name: "join from afar",
-            sender: user.to_owned(),
-            event_type: "m.room.member",
-            state_key: Some(user.to_owned()),
-            content,
-            redacts: None,
-        };
-        let key = &self.servers[joining].key;
-        let event_id = format!("${:x}.{joining}.far:{}", self.now_ms, key.server_name());
-        let draft = Draft::new(
-            &self.reference,
-            wanted,
-            &extremities,
-            &state,
-            self.now_ms,
-            event_id,
-        );
-        let Some(pdu) = draft.seal(&self.reference, key) else {
-            return Ok(None);
-        };
-        if !restricted {
-            return Ok(Some(pdu.json().to_owned()));
-        }
-        let signed = event::add_signature(self.rules, pdu.json(), &self.servers[resident].key);
-        signed.map(Some).map_err(|error| Trouble(error.to_string()))
-    }
-
     /// The power goes, and a server with it.
     fn crash(&mut self, server: usize) -> Result<(), Trouble> {
         if !self.servers[server].is_up() {
@@ -516,6 +405,7 @@ impl Simulation {
         self.holdings[server].make_safe();
         if self.servers[server].is_in_room() {
             self.check_extremities(server)?;
+            self.check_tables(server)?;
         }
         Ok(())
     }
