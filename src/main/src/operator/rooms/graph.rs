@@ -5,7 +5,7 @@
 //! The filling tells the line of the state history that the state after an event is on: white is the current state of its
 //! time. The same database gives the same text.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use node::Node;
@@ -60,10 +60,11 @@ fn draw(found: &Found, nodes: &[inspect::Node], print: &dyn Fn(String)) {
         print(event(found, node));
     }
     // What is followed and not among them, with whether it is here.
+    let drawn: BTreeSet<EventNo> = nodes.iter().map(|node| node.no).collect();
     let mut others: BTreeMap<&str, bool> = BTreeMap::new();
     for node in nodes {
         for (id, place) in &node.follows {
-            if !nodes.iter().any(|node| Some(node.no) == *place) {
+            if !place.is_some_and(|place| drawn.contains(&place)) {
                 others.insert(id, place.is_some());
             }
         }

@@ -106,7 +106,6 @@ fn print_entries(
     for chunk in entries.chunks(EVENTS_AT_ONCE) {
         let events = Events::read(found, chunk.iter().map(|entry| entry.event))?;
         for entry in chunk {
-            let event = events.line(Some(entry.event), wanted);
             let line = match wanted.json {
                 true => {
                     let mut line = events.object(Some(entry.event), wanted);
@@ -114,7 +113,10 @@ fn print_entries(
                     line["state_key"] = entry.state_key.as_str().into();
                     line.to_string()
                 }
-                false => format!("{}  {event}", key(&entry.event_type, &entry.state_key)),
+                false => {
+                    let key = key(&entry.event_type, &entry.state_key);
+                    format!("{key}  {}", events.line(Some(entry.event), wanted))
+                }
             };
             if !out.print(printable(&line).into_owned()) {
                 return Ok(());
