@@ -21,6 +21,11 @@ pub const MAX_NESTING: usize = 256;
 /// The greatest number, and the least when negated.
 pub const MAX_INTEGER: i64 = (1 << 53) - 1;
 
+/// Whether an integer has at most 53 bits. The least `i64` has no absolute value among the `i64`.
+fn fits(integer: i64) -> bool {
+    integer.unsigned_abs() <= MAX_INTEGER.unsigned_abs()
+}
+
 /// Why a text has no canonical form.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CanonicalError {
@@ -62,7 +67,7 @@ fn write_tree(value: &Value, out: &mut Vec<u8>, nesting: usize) -> Result<(), Ca
                 (float.fract() == 0.0 && float.abs() <= MAX_INTEGER as f64).then_some(float as i64)
             });
             match integer {
-                Some(integer) if integer.abs() <= MAX_INTEGER => {
+                Some(integer) if fits(integer) => {
                     out.extend_from_slice(integer.to_string().as_bytes());
                 }
                 _ => return Err(CanonicalError::Number(number.to_string())),
@@ -311,11 +316,11 @@ impl<'a> Parser<'a> {
             _ => !digits.starts_with('0'),
         };
         let more = matches!(self.peek(), Some(b'.' | b'e' | b'E'));
-        let fits = || {
+        let small = || {
             let value: Option<i64> = self.text.get(start..self.at).and_then(|n| n.parse().ok());
-            value.is_some_and(|value| value.abs() <= MAX_INTEGER)
+            value.is_some_and(fits)
         };
-        (plain && !more && (self.numbers == NumberRule::Any || fits())).then_some(())
+        (plain && !more && (self.numbers == NumberRule::Any || small())).then_some(())
     }
 
     fn value(&mut self, nesting: usize) -> Result<Node<'a>, CanonicalError> {
@@ -457,9 +462,7 @@ impl<'a> Parser<'a> {
         let number = &self.text[start..self.at];
         let refused = || CanonicalError::Number(number.to_owned());
         if integer {
-            let small = number
-                .parse::<i64>()
-                .is_ok_and(|value| value.abs() <= MAX_INTEGER);
+            let small = number.parse().is_ok_and(fits);
             return match self.numbers {
                 _ if number == "-0" => Ok("0".into()),
                 NumberRule::Integers if !small => Err(refused()),

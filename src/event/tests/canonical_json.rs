@@ -62,8 +62,13 @@ fn numbers_other_than_53_bit_integers_are_refused_from_version_6_on() {
         "1.5",
         "1.0",
         "1e3",
+        "9223372036854775807",
+        "-9223372036854775807",
+        // Its absolute value is no i64.
+        "-9223372036854775808",
         "99999999999999999999",
     ] {
+        assert!(!is_canonical(number.as_bytes()));
         assert_eq!(
             canonical(number),
             Err(CanonicalError::Number(number.to_owned()))
@@ -72,6 +77,7 @@ fn numbers_other_than_53_bit_integers_are_refused_from_version_6_on() {
     assert!(to_bytes(&json!(1.5)).is_err());
     assert!(to_bytes(&json!(9_007_199_254_740_992i64)).is_err());
     assert!(to_bytes(&json!(u64::MAX)).is_err());
+    assert!(to_bytes(&json!(i64::MIN)).is_err());
 }
 
 #[test]
