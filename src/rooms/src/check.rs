@@ -240,7 +240,10 @@ impl<'a, R: Read> Walk<'a, R> {
                 }
             }
         }
-        let free = |(no, _): &(&EventNo, &(Flags, String, Vec<EventNo>))| !covered.contains(*no);
+        // History from before what is here is none, even while what follows it has not come yet.
+        let free = |(no, _): &(&EventNo, &(Flags, String, Vec<EventNo>))| {
+            **no >= EventNo::FIRST && !covered.contains(*no)
+        };
         let visible = self
             .graph
             .iter()
