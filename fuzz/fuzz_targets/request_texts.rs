@@ -35,9 +35,11 @@ fuzz_target!(|data: &[u8]| {
     };
     let _selection = select(conditions, "\"tag\"", 10);
     let sent = headers::for_download(Some(&text), Some(&text));
-    for header in [&sent.content_type, &sent.content_disposition] {
-        assert!(header.bytes().all(|byte| (b' '..=b'~').contains(&byte)));
-    }
+    let is_printable = |byte: u8| (b' '..=b'~').contains(&byte);
+    assert!(sent.content_disposition.bytes().all(is_printable));
+    // White space around parameters may be a tab.
+    let mut content_type = sent.content_type.bytes();
+    assert!(content_type.all(|byte| is_printable(byte) || byte == b'\t'));
     let name = headers::sanitise_file_name(&text);
     assert_eq!(headers::sanitise_file_name(&name), name);
     let accepted = content_type::accept(Some(&text));
