@@ -2,8 +2,9 @@
 //! <https://spec.matrix.org/v1.19/server-server-api/#backfilling-and-retrieving-missing-events>
 //!
 //! It goes below the first place of what is here, in the order of the graph, so that paging back meets it after
-//! everything that came before, and no token or place that was given out changes its meaning. It changes neither
-//! the current state nor what clients were told.
+//! everything that came before, and no token or place that was given out changes its meaning. It is no extremity.
+//! Nearly always it changes nothing else; where it shows that what was an extremity is followed by another, the
+//! current state is resolved anew, at a place of its own after everything, and the effects say whom that concerns.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -22,8 +23,9 @@ pub enum Filled {
 }
 
 impl RoomWriter<'_> {
-    /// Fills in events that lead to a gap of what is here; others are left out. `state` is the state before those of
-    /// them whose own `prev_events` are not among them and not here.
+    /// Fills in events that lead to a gap of what is here; others are left out. `state` is the state before the one
+    /// of them whose own `prev_events` are not among them and not here: the caller cuts what it got so that there
+    /// is one at most.
     ///
     /// # Errors
     /// [`Error::BadEvent`] for an event that can't belong to this room.
