@@ -101,11 +101,11 @@ impl Other {
                     .collect()
             })
             .collect();
-        let shared = |number: &usize| chains.iter().all(|chain| chain.contains(number));
+        // Also where it is in the chain of every state: it may be in conflict as an entry, or between two that are.
         if chains
             .iter()
             .flatten()
-            .any(|number| self.unruled.contains(number) && !shared(number))
+            .any(|number| self.unruled.contains(number))
         {
             return None;
         }
