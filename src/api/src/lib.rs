@@ -8,6 +8,7 @@ mod app;
 pub mod auth;
 pub mod client;
 pub mod error;
+pub mod federation;
 pub mod interactive_auth;
 pub mod json;
 pub mod limits;

@@ -56,6 +56,7 @@ pub fn tables() -> Vec<TableInfo> {
         users::TABLES,
         rooms::TABLES,
         media::TABLES,
+        servers::TABLES,
         node::jobs::TABLES,
     ] {
         all.extend_from_slice(tables);

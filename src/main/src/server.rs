@@ -94,6 +94,9 @@ impl Server {
             client: api::client::routes().with_state(app.clone()),
             ..Routers::default()
         };
+        if config.federation.enabled {
+            routers.federation = api::federation::routes().with_state(app.clone());
+        }
         let metrics = metrics(config, &mut routers);
         let http = Http::bind(ServerOptions::from(config), &routers, metrics)
             .map_err(|error| ServerError::Http { error })?;

@@ -20,6 +20,17 @@ pub enum NodeError {
     /// An answer to /sync could not be built.
     #[error(transparent)]
     Sync(#[from] sync::Error),
+    /// Another server did not answer, or not as it should.
+    #[error(transparent)]
+    Remote(#[from] remote::RemoteError),
+    /// A file that the configuration names can't be read.
+    #[error("cannot read {}: {source}", path.display())]
+    File {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// A position of sliding sync is not known, or not any more: the client begins anew.
     #[error("this position is not known any more")]
     UnknownPos,

@@ -13,6 +13,7 @@ mod activity;
 mod audience;
 mod backup_sweep;
 mod error;
+pub mod federation;
 pub mod jobs;
 mod key_changes;
 mod locks;
@@ -33,6 +34,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use config::Config;
 use names::Names;
+use remote::Remote;
 use store::{Batch, Position, Read, Store, Ticket, Txn, View};
 use tokio_util::sync::CancellationToken;
 
@@ -65,6 +67,7 @@ pub struct Node {
     media: Media,
     user_rooms: user_rooms::UserRooms,
     jobs: jobs::Jobs,
+    remote: Arc<Remote>,
     /// For the states of sliding sync, which are not kept over a restart: begins at random, so that a
     /// position from before one is hardly taken for one from after it.
     next_generation: AtomicU64,
@@ -88,6 +91,7 @@ impl Node {
             .runtime
             .compute_threads
             .map_or(cores, |count| count as usize);
+        let remote = Remote::new(remote_options(&config)?, key.clone())?;
         let started = store.head().position();
         Ok(Arc::new(Node {
             config: ArcSwap::from_pointee(config),
@@ -103,6 +107,7 @@ impl Node {
             media,
             user_rooms: user_rooms::UserRooms::default(),
             jobs: jobs::Jobs::default(),
+            remote,
             next_generation: AtomicU64::new(rand::random::<u64>() >> 16),
             shutdown: CancellationToken::new(),
             store: Arc::new(store),
@@ -168,6 +173,11 @@ impl Node {
     /// The content repository.
     pub fn media(&self) -> &Media {
         &self.media
+    }
+
+    /// The way to other servers.
+    pub fn remote(&self) -> &Arc<Remote> {
+        &self.remote
     }
 
     /// What a writer of rooms needs from outside.
@@ -308,4 +318,20 @@ impl Node {
     ) -> Result<T, NodeError> {
         self.pool.run(lane, work).await
     }
+}
+
+fn remote_options(config: &Config) -> Result<remote::Options, NodeError> {
+    let federation = &config.federation;
+    let extra_ca = match &federation.extra_ca {
+        Some(path) => Some(std::fs::read(path).map_err(|source| NodeError::File {
+            path: path.clone(),
+            source,
+        })?),
+        None => None,
+    };
+    Ok(remote::Options {
+        enabled: federation.enabled,
+        extra_ca,
+        allow_private_networks: federation.allow_private_networks,
+    })
 }

@@ -1,0 +1,14 @@
+//! The server-server API: one file per module of the specification, each with its routes.
+
+pub mod signed;
+
+use axum::Router;
+
+use crate::app::App;
+
+pub use signed::Signed;
+
+/// All endpoints of the server-server API.
+pub fn routes() -> Router<App> {
+    Router::new()
+}

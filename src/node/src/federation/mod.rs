@@ -1,0 +1,1 @@
+//! What the shell does with other servers: fetching keys and events, taking in what they send, sending to them.
