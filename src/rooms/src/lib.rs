@@ -41,20 +41,22 @@ mod resolve;
 mod schema;
 pub mod search;
 pub mod send;
+pub mod servers;
 pub mod state;
 pub mod summary;
+pub mod template;
 mod types;
 pub mod upgrade;
 pub mod visibility;
 mod writer;
 
-pub use append::NewEvent;
+pub use append::{NewEvent, Outline};
 pub use cache::Cache;
 pub use error::Error;
 pub use schema::TABLES;
 pub use types::{
-    EventNo, Flags, Marks, Member, Point, Relation, RoomHead, Sender, StateAfter, StateDelta,
-    StoredEvent, ThreadSummary, UserRoom,
+    EventNo, Flags, Marks, Member, Point, Relation, RoomHead, RoomServer, Sender, StateAfter,
+    StateDelta, StoredEvent, ThreadSummary, UserRoom,
 };
 pub use writer::{Context, Effects, RoomWriter};
 
