@@ -1,5 +1,6 @@
 //! What the shell does with other servers: fetching keys and events, taking in what they send, sending to them.
 
+mod backfill;
 mod fetch;
 mod ingest;
 mod join;
@@ -7,6 +8,7 @@ mod resident;
 mod seams;
 mod transactions;
 
+pub use backfill::has_gaps;
 pub use ingest::{Outcome, Outcomes};
 pub use join::{JoinElsewhere, JoinedElsewhere};
 pub use resident::{EntryRefusal, JoinAnswer, JoinTemplate};
