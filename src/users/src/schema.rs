@@ -11,6 +11,7 @@ use crate::backup::{BackedUpKey, Backup};
 use crate::dehydrated::DehydratedDevice;
 use crate::devices::{Device, Seen};
 use crate::directory::Entry;
+use crate::keys::device_lists::Previous;
 use crate::keys::one_time::{Counts, FallbackKey};
 use crate::keys::user_signatures::UserSignature;
 use crate::pushers::Pusher;
@@ -116,6 +117,7 @@ pub const TABLES: &[TableInfo] = &[
     USER_SIGNATURE_LOG.info(),
     DEVICE_LISTS.info(),
     DEVICE_LIST_LOG.info(),
+    DEVICE_CHANGES.info(),
     BACKUPS.info(),
     BACKUP_KEYS.info(),
     DEHYDRATED_DEVICES.info(),
@@ -170,6 +172,11 @@ pub(crate) const DEVICE_LISTS: Table<UserSn, At<()>> =
 /// (where committed, user): the log over [`DEVICE_LISTS`], one row per user.
 pub(crate) const DEVICE_LIST_LOG: Table<(Position, UserSn), ()> =
     Table::derived(Family::Keys, 11, "device_list_log", "users::check");
+
+/// (where committed, user, device): what changed of a user's keys, with where they changed before that. For other
+/// servers; kept until all of them were told, or can see by [`DEVICE_LIST_LOG`] that they were not.
+pub(crate) const DEVICE_CHANGES: Table<(Position, UserSn, String), Previous> =
+    Table::source(Family::Keys, 15, "device_changes");
 
 /// (user, version): a key backup.
 pub(crate) const BACKUPS: Table<(UserSn, u64), Backup> = Table::source(Family::Keys, 12, "backups");
