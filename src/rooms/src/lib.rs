@@ -33,6 +33,7 @@ mod lines;
 pub mod members;
 pub mod membership;
 pub mod migrations;
+pub mod outside;
 pub mod receipts;
 mod redactions;
 pub mod relations;
