@@ -11,8 +11,8 @@ use crate::aliases::Alias;
 use crate::outside::Outside;
 use crate::receipts::Receipt;
 use crate::types::{
-    AuthNode, EventNo, Line, Marks, Member, Relation, RoomHead, StateDelta, StoredEvent,
-    ThreadSummary, UserRoom,
+    AuthNode, EventNo, Line, Marks, Member, Relation, RoomHead, RoomServer, StateDelta,
+    StoredEvent, ThreadSummary, UserRoom,
 };
 
 /// Events by place.
@@ -47,6 +47,12 @@ pub(crate) const HEADS: Table<RoomSn, RoomHead> = Table::source(Family::Rooms, 1
 /// Members by room, the local ones first.
 pub(crate) const MEMBERS: Table<(RoomSn, UserSn), Member> =
     Table::derived(Family::Rooms, 2, "members", "rooms::check");
+/// Other servers that are or were in a room.
+pub(crate) const ROOM_SERVERS: Table<(RoomSn, String), RoomServer> =
+    Table::derived(Family::Rooms, 19, "room_servers", "rooms::check");
+/// Rooms by the other servers that are in them.
+pub(crate) const ROOMS_OF_SERVER: Table<(String, RoomSn), ()> =
+    Table::derived(Family::Rooms, 20, "rooms_of_server", "rooms::check");
 /// Rooms by local user.
 pub(crate) const USER_ROOMS: Table<(UserSn, RoomSn), At<UserRoom>> =
     Table::source(Family::Rooms, 3, "user_rooms");
@@ -55,7 +61,7 @@ pub(crate) const STRIPPED_STATE: Table<(UserSn, RoomSn), Blob> =
     Table::source(Family::Rooms, 4, "stripped_state");
 /// Memberships of local users in rooms that this server is not in.
 pub(crate) const OUTSIDE: Table<(RoomSn, UserSn), Outside> =
-    Table::source(Family::Rooms, 19, "outside");
+    Table::source(Family::Rooms, 21, "outside");
 /// Events that refer to an event, by the id of that.
 pub(crate) const RELATIONS: Table<(RoomSn, String, EventNo), Relation> =
     Table::derived(Family::Rooms, 5, "relations", "rooms::check");
@@ -124,6 +130,8 @@ pub const TABLES: &[TableInfo] = &[
     CITATIONS.info(),
     HEADS.info(),
     MEMBERS.info(),
+    ROOM_SERVERS.info(),
+    ROOMS_OF_SERVER.info(),
     USER_ROOMS.info(),
     STRIPPED_STATE.info(),
     OUTSIDE.info(),
