@@ -165,6 +165,14 @@ impl Node {
         Ok(outcomes)
     }
 
+    /// The number of a room that users of this server are joined to.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn is_in_room(&self, room_id: &str) -> Result<Option<RoomSn>, NodeError> {
+        Ok(self.room_with_rules(room_id)?.map(|(room, _)| room))
+    }
+
     /// A room that users of this server are joined to, and the rules of its version.
     ///
     /// # Errors
