@@ -34,6 +34,7 @@ mod lines;
 pub mod members;
 pub mod membership;
 pub mod migrations;
+pub mod outside;
 pub mod receipts;
 mod redactions;
 pub mod relations;
