@@ -11,11 +11,12 @@ use store::{Direction, Read};
 
 use crate::schema::{
     ALIASES, CITATIONS, HEADS, LINES, MARKS, MEMBERS, MISSING, RECEIPT_LOG, RECEIPTS, RELATIONS,
-    ROOM_ALIASES, STATE, STATE_HISTORY, STATE_LOG, THREADS, TIMESTAMPS, USER_ROOMS,
+    ROOM_ALIASES, ROOM_SERVERS, ROOMS_OF_SERVER, STATE, STATE_HISTORY, STATE_LOG, THREADS,
+    TIMESTAMPS, USER_ROOMS,
 };
 use crate::{
     EventNo, Flags, Point, Result, RoomHead, StateDelta, StoredEvent, auth_index, event_log,
-    relations, state,
+    relations, servers, state,
 };
 
 /// Checks one room; `report` hears of everything that is not as it must be.
@@ -335,6 +336,7 @@ impl<'a, R: Read> Walk<'a, R> {
         say: &mut dyn FnMut(String),
     ) -> Result<()> {
         let (mut joined, mut invited, mut members) = (0, 0, 0usize);
+        let mut servers: BTreeMap<String, u64> = BTreeMap::new();
         for row in MEMBERS.scan(self.from, &(self.room,), Direction::Forward) {
             let ((_, user), member) = row?;
             members += 1;
@@ -344,6 +346,10 @@ impl<'a, R: Read> Walk<'a, R> {
             let entry = ("m.room.member".to_owned(), id.clone());
             if state.get(&entry) != Some(&member.event) {
                 say(format!("member {id} is not as the state says"));
+            }
+            if !user.is_local() && member.membership() == Membership::Join {
+                let server = identifier::domain(&id).unwrap_or_default();
+                *servers.entry(server.to_owned()).or_default() += 1;
             }
             if user.is_local() {
                 let own = USER_ROOMS.get(self.from, &(user, self.room))?;
@@ -363,6 +369,7 @@ impl<'a, R: Read> Walk<'a, R> {
                 }
             }
         }
+        self.servers(&servers, say)?;
         if (joined, invited) != (self.head.joined, self.head.invited) {
             say("the head counts the members wrongly".to_owned());
         }
@@ -374,6 +381,32 @@ impl<'a, R: Read> Walk<'a, R> {
             say(format!(
                 "{members} members are kept, the state has {in_state}"
             ));
+        }
+        Ok(())
+    }
+
+    /// Other servers are in the room exactly where they have joined users, and came or went where a user of theirs did.
+    fn servers(&self, joined: &BTreeMap<String, u64>, say: &mut dyn FnMut(String)) -> Result<()> {
+        let mut kept = BTreeMap::new();
+        for row in ROOM_SERVERS.scan(self.from, &(self.room,), Direction::Forward) {
+            let ((_, server), entry) = row?;
+            let is_theirs = |change: &StateDelta| {
+                change.event_type == "m.room.member"
+                    && identifier::domain(&change.state_key) == Some(&server)
+            };
+            let changes = state::change_of(self.from, self.room, Point::main(entry.since))?;
+            if !changes.iter().any(is_theirs) {
+                say(format!("server {server} did not come or go where it says"));
+            }
+            if servers::is_joined(self.from, self.room, &server)? != (entry.joined > 0) {
+                say(format!("the rooms of server {server} are wrong"));
+            }
+            if entry.joined > 0 {
+                kept.insert(server, entry.joined);
+            }
+        }
+        if kept != *joined {
+            say(format!("its servers are {kept:?}, not {joined:?}"));
         }
         Ok(())
     }
@@ -472,6 +505,16 @@ pub fn all(
         if ALIASES.get(from, &alias)?.is_none_or(|of| of.room != room) {
             report(format!(
                 "alias {alias} does not point at the room that has it"
+            ));
+        }
+    }
+    for row in ROOMS_OF_SERVER.scan(from, &(), Direction::Forward) {
+        let ((server, room), ()) = row?;
+        let entry = ROOM_SERVERS.get(from, &(room, server.clone()))?;
+        if entry.is_none_or(|entry| entry.joined == 0) {
+            report(format!(
+                "server {server} has room {} but is not in it",
+                room.0
             ));
         }
     }

@@ -42,6 +42,7 @@ mod schema;
 pub mod search;
 pub mod send;
 pub mod server_acl;
+pub mod servers;
 pub mod state;
 pub mod summary;
 mod types;
@@ -54,8 +55,8 @@ pub use cache::Cache;
 pub use error::Error;
 pub use schema::TABLES;
 pub use types::{
-    EventNo, Flags, Marks, Member, Point, Relation, RoomHead, Sender, StateAfter, StateDelta,
-    StoredEvent, ThreadSummary, UserRoom,
+    EventNo, Flags, Marks, Member, Point, Relation, RoomHead, RoomServer, Sender, StateAfter,
+    StateDelta, StoredEvent, ThreadSummary, UserRoom,
 };
 pub use writer::{Context, Effects, RoomWriter};
 

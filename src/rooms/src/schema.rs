@@ -10,8 +10,8 @@ use store::{At, Blob, Family, Position, Table, TableInfo};
 use crate::aliases::Alias;
 use crate::receipts::Receipt;
 use crate::types::{
-    AuthNode, EventNo, Line, Marks, Member, Relation, RoomHead, StateDelta, StoredEvent,
-    ThreadSummary, UserRoom,
+    AuthNode, EventNo, Line, Marks, Member, Relation, RoomHead, RoomServer, StateDelta,
+    StoredEvent, ThreadSummary, UserRoom,
 };
 
 /// Events by place.
@@ -46,6 +46,12 @@ pub(crate) const HEADS: Table<RoomSn, RoomHead> = Table::source(Family::Rooms, 1
 /// Members by room, the local ones first.
 pub(crate) const MEMBERS: Table<(RoomSn, UserSn), Member> =
     Table::derived(Family::Rooms, 2, "members", "rooms::check");
+/// Other servers that are or were in a room.
+pub(crate) const ROOM_SERVERS: Table<(RoomSn, String), RoomServer> =
+    Table::derived(Family::Rooms, 19, "room_servers", "rooms::check");
+/// Rooms by the other servers that are in them.
+pub(crate) const ROOMS_OF_SERVER: Table<(String, RoomSn), ()> =
+    Table::derived(Family::Rooms, 20, "rooms_of_server", "rooms::check");
 /// Rooms by local user.
 pub(crate) const USER_ROOMS: Table<(UserSn, RoomSn), At<UserRoom>> =
     Table::source(Family::Rooms, 3, "user_rooms");
@@ -120,6 +126,8 @@ pub const TABLES: &[TableInfo] = &[
     CITATIONS.info(),
     HEADS.info(),
     MEMBERS.info(),
+    ROOM_SERVERS.info(),
+    ROOMS_OF_SERVER.info(),
     USER_ROOMS.info(),
     STRIPPED_STATE.info(),
     RELATIONS.info(),

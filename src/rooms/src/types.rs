@@ -302,6 +302,24 @@ impl Member {
     }
 }
 
+/// Another server in a room, as the current state has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoomServer {
+    /// How many of its users are joined.
+    pub joined: u64,
+    /// Where the first of them joined; if none is joined, where the last ceased to be.
+    pub since: EventNo,
+}
+
+impl Record for RoomServer {}
+
+impl RoomServer {
+    /// Whether the server is in the room, or was right before `place`.
+    pub(crate) fn concerns(self, place: EventNo) -> bool {
+        self.joined > 0 || self.since >= place
+    }
+}
+
 /// A room as one of its local users, present or past, has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserRoom {

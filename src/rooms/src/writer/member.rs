@@ -1,5 +1,5 @@
-//! What follows for members from a change of the current state: counts, their list of rooms, and what those who are
-//! invited may know.
+//! What follows for members from a change of the current state: counts, their servers, their list of rooms, and what
+//! those who are invited may know.
 
 use event::Pdu;
 use event::auth::Membership;
@@ -9,7 +9,7 @@ use store::{At, Blob};
 use super::RoomWriter;
 use crate::schema::{MEMBERS, STRIPPED_STATE, USER_ROOMS};
 use crate::types::{Member, StateDelta, UserRoom};
-use crate::{EventNo, Result, members};
+use crate::{EventNo, Result, members, servers};
 
 impl RoomWriter<'_> {
     /// A change of a member in the current state, at `place`.
@@ -53,6 +53,10 @@ impl RoomWriter<'_> {
                 }
                 _ => STRIPPED_STATE.delete(self.txn, &(target, room)),
             }
+        }
+        let joined = |of: Membership| of == Membership::Join;
+        if !target.is_local() && joined(now) != joined(before) {
+            servers::count(self.txn, room, &change.state_key, place, joined(now))?;
         }
         self.effects
             .memberships

@@ -1,0 +1,98 @@
+//! Which other servers are in a room: those with joined users.
+//!
+//! Kept by [`crate::RoomWriter`] where memberships change in the current state, so that who is to be told of an event
+//! costs a look at the servers and not at the members. This server itself is not among them.
+//!
+//! Invariants:
+//! - A server has a row as long as the room remembers that it was ever in it; the row of one that has left says since
+//!   when, so that what was sent while it was there still reaches it.
+//! - [`ROOMS_OF_SERVER`] has exactly the rows of servers that are in the room.
+//!
+//! Whether this server is in the room is not said here: where it has left, the rows are as old as what it last heard.
+
+use event::identifier;
+use names::RoomSn;
+use store::{Direction, Read, Txn};
+
+use crate::schema::{ROOM_SERVERS, ROOMS_OF_SERVER};
+use crate::types::RoomServer;
+use crate::{EventNo, Result};
+
+/// The servers with joined users, in the order of their names.
+pub fn joined(from: &impl Read, room: RoomSn) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for row in ROOM_SERVERS.scan(from, &(room,), Direction::Forward) {
+        let ((_, server), entry) = row?;
+        if entry.joined > 0 {
+            found.push(server);
+        }
+    }
+    Ok(found)
+}
+
+/// Whether the server has joined users.
+pub fn is_joined(from: &impl Read, room: RoomSn, server: &str) -> Result<bool> {
+    Ok(ROOMS_OF_SERVER.contains(from, &(server.to_owned(), room))?)
+}
+
+/// Whether any other server has, or ever had, joined users.
+pub fn any_known(from: &impl Read, room: RoomSn) -> Result<bool> {
+    let first = ROOM_SERVERS.scan(from, &(room,), Direction::Forward).next();
+    Ok(first.transpose()?.is_some())
+}
+
+/// Whom an event at `place` concerns: the servers that are in the room now, and those that left it at `place` or
+/// later, in the order of their names.
+pub fn concerned(from: &impl Read, room: RoomSn, place: EventNo) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for row in ROOM_SERVERS.scan(from, &(room,), Direction::Forward) {
+        let ((_, server), entry) = row?;
+        if entry.concerns(place) {
+            found.push(server);
+        }
+    }
+    Ok(found)
+}
+
+/// Whether an event at `place` concerns the server: see [`concerned`].
+pub fn is_concerned(from: &impl Read, room: RoomSn, server: &str, place: EventNo) -> Result<bool> {
+    let entry = ROOM_SERVERS.get(from, &(room, server.to_owned()))?;
+    Ok(entry.is_some_and(|entry| entry.concerns(place)))
+}
+
+/// The rooms in which the server has joined users, in the order of their numbers.
+pub fn rooms_with(from: &impl Read, server: &str) -> impl Iterator<Item = Result<RoomSn>> {
+    ROOMS_OF_SERVER
+        .scan(from, &(server.to_owned(),), Direction::Forward)
+        .map(|row| Ok(row?.0.1))
+}
+
+/// A user of another server begins or ceases to be joined at `place`.
+pub(crate) fn count(
+    txn: &mut Txn,
+    room: RoomSn,
+    user_id: &str,
+    place: EventNo,
+    joins: bool,
+) -> Result<()> {
+    let Some(server) = identifier::domain(user_id) else {
+        return Ok(());
+    };
+    let key = (room, server.to_owned());
+    let mut entry = ROOM_SERVERS.get(txn, &key)?.unwrap_or_default();
+    let before = entry.joined;
+    entry.joined = match joins {
+        true => before.saturating_add(1),
+        false => before.saturating_sub(1),
+    };
+    if (before > 0) != (entry.joined > 0) {
+        entry.since = place;
+        let key = (server.to_owned(), room);
+        match joins {
+            true => ROOMS_OF_SERVER.put(txn, &key, &()),
+            false => ROOMS_OF_SERVER.delete(txn, &key),
+        }
+    }
+    ROOM_SERVERS.put(txn, &key, &entry);
+    Ok(())
+}
