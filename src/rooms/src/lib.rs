@@ -45,12 +45,13 @@ pub mod server_acl;
 pub mod servers;
 pub mod state;
 pub mod summary;
+pub mod template;
 mod types;
 pub mod upgrade;
 pub mod visibility;
 mod writer;
 
-pub use append::NewEvent;
+pub use append::{NewEvent, Outline};
 pub use cache::Cache;
 pub use error::Error;
 pub use schema::TABLES;
