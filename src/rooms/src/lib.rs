@@ -41,6 +41,7 @@ mod resolve;
 mod schema;
 pub mod search;
 pub mod send;
+pub mod served;
 pub mod server_acl;
 pub mod servers;
 pub mod state;
