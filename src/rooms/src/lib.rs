@@ -37,6 +37,7 @@ pub mod receipts;
 mod redactions;
 pub mod relations;
 pub mod render;
+pub mod resident;
 mod resolve;
 mod schema;
 pub mod search;
