@@ -69,6 +69,8 @@ pub struct Node {
     jobs: jobs::Jobs,
     remote: Arc<Remote>,
     transactions: federation::Answers,
+    key_fetches: federation::remote_keys::KeyFetches,
+    profiles: federation::profiles::Profiles,
     /// For the states of sliding sync, which are not kept over a restart: begins at random, so that a
     /// position from before one is hardly taken for one from after it.
     next_generation: AtomicU64,
@@ -110,6 +112,8 @@ impl Node {
             jobs: jobs::Jobs::default(),
             remote,
             transactions: federation::Answers::default(),
+            key_fetches: Default::default(),
+            profiles: Default::default(),
             next_generation: AtomicU64::new(rand::random::<u64>() >> 16),
             shutdown: CancellationToken::new(),
             store: Arc::new(store),

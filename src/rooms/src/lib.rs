@@ -24,6 +24,7 @@ pub mod create;
 pub mod directory;
 mod error;
 pub mod event_log;
+pub mod followed;
 pub mod graph;
 pub mod hierarchy;
 pub mod history;

@@ -44,6 +44,19 @@ fn content_of(
     content
 }
 
+/// The content of a join that another server lets in.
+pub fn join_content(
+    profile: &MemberProfile,
+    reason: Option<&str>,
+    custom: &Map<String, Value>,
+) -> Map<String, Value> {
+    let mut content = content_of("join", profile, reason);
+    for (key, value) in custom_part(Some(custom)) {
+        content.insert(key.clone(), value.clone());
+    }
+    content
+}
+
 /// What a user does to their own or another's membership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -87,9 +100,13 @@ pub struct Change<'a> {
 
 impl Change<'_> {
     fn custom(&self) -> impl Iterator<Item = (&String, &Value)> {
-        let custom = self.custom.into_iter().flatten();
-        custom.filter(|(key, _)| !NOT_CUSTOM.contains(&key.as_str()))
+        custom_part(self.custom)
     }
+}
+
+fn custom_part(custom: Option<&Map<String, Value>>) -> impl Iterator<Item = (&String, &Value)> {
+    let custom = custom.into_iter().flatten();
+    custom.filter(|(key, _)| !NOT_CUSTOM.contains(&key.as_str()))
 }
 
 const AUTHORISER: &str = "join_authorised_via_users_server";

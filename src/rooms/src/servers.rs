@@ -48,8 +48,8 @@ pub fn any_known(from: &impl Read, room: RoomSn) -> Result<bool> {
     Ok(first.transpose()?.is_some())
 }
 
-/// Whom an event at `place` concerns: the servers that are in the room now, and those that left it at `place` or
-/// later, in the order of their names.
+/// Whom an event at `place` concerns: the servers that were in the room right before it or right after it, in the order
+/// of their names. One that came and went since may be missing.
 pub fn concerned(from: &impl Read, room: RoomSn, place: EventNo) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for row in ROOM_SERVERS.scan(from, &(room,), Direction::Forward) {

@@ -4,7 +4,6 @@ use bytes::Bytes;
 use event::RoomRules;
 use names::RoomSn;
 use rooms::ingest::{self, Refusal, Verified};
-use serde_json::value::RawValue;
 
 use crate::{Node, NodeError};
 
@@ -23,11 +22,6 @@ impl Node {
         Ok(events
             .map(|event| ingest::verify(rules, event, &no_keys))
             .collect())
-    }
-
-    /// Takes in an ephemeral message of another server.
-    pub async fn receive_edu(&self, origin: &str, edu_type: &str, _content: &RawValue) {
-        tracing::debug!(%origin, edu_type, "passed over");
     }
 
     /// Sends an event of another server, that came in by this one, on to the servers of the room.
@@ -49,5 +43,17 @@ impl Node {
         _events: Vec<Bytes>,
     ) -> Result<(), NodeError> {
         Ok(())
+    }
+}
+
+impl Node {
+    /// The room of an alias, and servers that are in it.
+    ///
+    /// # Errors
+    /// [`rooms::Error::UnknownRoom`] if there is no such alias.
+    pub async fn resolve_alias(&self, alias: &str) -> Result<(String, Vec<String>), NodeError> {
+        let view = self.store().head();
+        let found = rooms::aliases::get(&view, alias)?.ok_or(rooms::Error::UnknownRoom)?;
+        Ok((names::room_id(&view, found.room)?, Vec::new()))
     }
 }
