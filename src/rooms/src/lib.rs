@@ -44,6 +44,7 @@ mod resolve;
 mod schema;
 pub mod search;
 pub mod send;
+pub mod served;
 pub mod server_acl;
 pub mod servers;
 pub mod state;
