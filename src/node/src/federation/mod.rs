@@ -2,6 +2,7 @@
 
 mod backfill;
 mod device_lists;
+mod directory;
 mod edus;
 mod fetch;
 mod ingest;
@@ -14,6 +15,8 @@ mod to_device;
 mod transactions;
 
 pub use backfill::has_gaps;
+pub(crate) use directory::RemoteAliases;
+pub use directory::Resolved;
 pub use ingest::{Outcome, Outcomes};
 pub use join::{JoinElsewhere, JoinedElsewhere};
 pub use remote_keys::{Answered, KeysOfOther, KeysOfOthers};
