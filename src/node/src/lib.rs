@@ -70,6 +70,7 @@ pub struct Node {
     remote: Arc<Remote>,
     transactions: federation::Answers,
     remote_aliases: federation::RemoteAliases,
+    told_spaces: federation::ToldSpaces,
     key_fetches: federation::remote_keys::KeyFetches,
     profiles: federation::profiles::Profiles,
     /// For the states of sliding sync, which are not kept over a restart: begins at random, so that a
@@ -114,6 +115,7 @@ impl Node {
             remote,
             transactions: federation::Answers::default(),
             remote_aliases: federation::RemoteAliases::default(),
+            told_spaces: federation::ToldSpaces::default(),
             key_fetches: Default::default(),
             profiles: Default::default(),
             next_generation: AtomicU64::new(rand::random::<u64>() >> 16),
@@ -191,6 +193,11 @@ impl Node {
     /// Where aliases of other servers lead.
     pub(crate) fn remote_aliases(&self) -> &federation::RemoteAliases {
         &self.remote_aliases
+    }
+
+    /// What other servers told of spaces.
+    pub(crate) fn told_spaces(&self) -> &federation::ToldSpaces {
+        &self.told_spaces
     }
 
     /// What a writer of rooms needs from outside.
