@@ -20,6 +20,9 @@ pub enum NodeError {
     /// An answer to /sync could not be built.
     #[error(transparent)]
     Sync(#[from] sync::Error),
+    /// What is kept of other servers failed.
+    #[error(transparent)]
+    Servers(#[from] servers::Error),
     /// Another server did not answer, or not as it should.
     #[error(transparent)]
     Remote(#[from] remote::RemoteError),

@@ -68,6 +68,7 @@ pub struct Node {
     user_rooms: user_rooms::UserRooms,
     jobs: jobs::Jobs,
     remote: Arc<Remote>,
+    key_ring: federation::key_ring::KeyRing,
     /// For the states of sliding sync, which are not kept over a restart: begins at random, so that a
     /// position from before one is hardly taken for one from after it.
     next_generation: AtomicU64,
@@ -108,6 +109,7 @@ impl Node {
             user_rooms: user_rooms::UserRooms::default(),
             jobs: jobs::Jobs::default(),
             remote,
+            key_ring: federation::key_ring::KeyRing::default(),
             next_generation: AtomicU64::new(rand::random::<u64>() >> 16),
             shutdown: CancellationToken::new(),
             store: Arc::new(store),
