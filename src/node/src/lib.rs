@@ -69,6 +69,9 @@ pub struct Node {
     jobs: jobs::Jobs,
     remote: Arc<Remote>,
     key_ring: federation::key_ring::KeyRing,
+    transactions: federation::Answers,
+    key_fetches: federation::remote_keys::KeyFetches,
+    profiles: federation::profiles::Profiles,
     /// For the states of sliding sync, which are not kept over a restart: begins at random, so that a
     /// position from before one is hardly taken for one from after it.
     next_generation: AtomicU64,
@@ -110,6 +113,9 @@ impl Node {
             jobs: jobs::Jobs::default(),
             remote,
             key_ring: federation::key_ring::KeyRing::default(),
+            transactions: federation::Answers::default(),
+            key_fetches: Default::default(),
+            profiles: Default::default(),
             next_generation: AtomicU64::new(rand::random::<u64>() >> 16),
             shutdown: CancellationToken::new(),
             store: Arc::new(store),

@@ -1,6 +1,7 @@
 //! Who is in a room, and which rooms a user is in.
 
 use event::auth::Membership;
+use event::{identifier, json};
 use names::{RoomSn, UserSn};
 use store::{At, Direction, Read, Txn};
 
@@ -27,6 +28,40 @@ pub fn local_joined(from: &impl Read, room: RoomSn) -> Result<Vec<UserSn>> {
         }
         if member.membership() == Membership::Join {
             found.push(user);
+        }
+    }
+    Ok(found)
+}
+
+/// Whether any local user is joined: whether this server is in the room.
+pub fn is_resident(from: &impl Read, room: RoomSn) -> Result<bool> {
+    for row in MEMBERS.scan(from, &(room,), Direction::Forward) {
+        let ((_, user), member) = row?;
+        if !user.is_local() {
+            break;
+        }
+        if member.membership() == Membership::Join {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Users of one other server among the room's members, whatever their membership. Looks at all members of other
+/// servers, at most at `most`.
+pub(crate) fn of_server(
+    from: &impl Read,
+    room: RoomSn,
+    server: &str,
+    most: usize,
+) -> Result<Vec<(UserSn, String, Member)>> {
+    let mut found = Vec::new();
+    let start = (room, UserSn::FIRST_REMOTE);
+    for row in MEMBERS.scan_from(from, &(room,), &start).take(most) {
+        let ((_, user), member) = row?;
+        let user_id = names::user_id(from, user)?;
+        if event::identifier::domain(&user_id) == Some(server) {
+            found.push((user, user_id, member));
         }
     }
     Ok(found)
@@ -113,6 +148,26 @@ pub fn share_room(from: &impl Read, first: UserSn, second: UserSn) -> Result<boo
 /// What an invited or knocking user may know of the room, as a JSON list.
 pub fn stripped_state(from: &impl Read, user: UserSn, room: RoomSn) -> Result<Option<Vec<u8>>> {
     Ok(STRIPPED_STATE.get(from, &(user, room))?.map(|blob| blob.0))
+}
+
+/// The server of who invited the user to a room, if somebody did.
+pub fn inviting_server(from: &impl Read, user: UserSn, room: RoomSn) -> Result<Option<String>> {
+    let Some(state) = stripped_state(from, user, room)? else {
+        return Ok(None);
+    };
+    let user_id = names::user_id(from, user)?;
+    let state = std::str::from_utf8(&state).unwrap_or_default();
+    let is = |event: &str, key: &str, value: &str| {
+        json::member(event, key)
+            .and_then(json::string)
+            .is_some_and(|is| is == value)
+    };
+    let mut events = json::elements(state);
+    let invite =
+        events.find(|event| is(event, "type", "m.room.member") && is(event, "state_key", &user_id));
+    let sender = invite.and_then(|invite| json::member(invite, "sender"));
+    let sender = sender.and_then(json::string);
+    Ok(sender.and_then(|sender| identifier::domain(&sender).map(str::to_owned)))
 }
 
 /// Makes a room that the user has left disappear for them.

@@ -12,8 +12,8 @@ use event::{NumberRule, VerifyKey, canonical};
 use serde::{Deserialize, Serialize};
 use store::{Direction, Read, Record, Txn};
 
+use crate::Result;
 use crate::schema::{KEY_ANSWERS, SERVER_KEYS};
-use crate::{Error, Result};
 
 /// No key counts for longer than this after it was told, whatever its server says.
 pub const LONGEST_VALIDITY_MS: u64 = 7 * 24 * 3_600_000;
@@ -26,6 +26,11 @@ const MOST_PUBLISHED: usize = 512;
 
 /// The most keys kept for a server.
 const MOST_KEPT: usize = 1024;
+
+/// That is no document of a server's keys; says why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no usable keys: {0}")]
+pub struct BadKeys(pub &'static str);
 
 /// What a server publishes about its keys, signed by itself.
 #[derive(Clone, Debug)]
@@ -59,22 +64,21 @@ impl KeyDocument {
     /// Keys of unknown algorithms, and those that are none, are left out.
     ///
     /// # Errors
-    /// [`Error::BadKeys`].
-    pub fn read(bytes: &[u8]) -> Result<Self> {
-        let bad = |why| move |_| Error::BadKeys(why);
+    /// [`BadKeys`].
+    pub fn read(bytes: &[u8]) -> Result<Self, BadKeys> {
+        let bad = |why| move |_| BadKeys(why);
         if bytes.len() > MAX_DOCUMENT_BYTES {
-            return Err(Error::BadKeys("too long"));
+            return Err(BadKeys("too long"));
         }
         let text = std::str::from_utf8(bytes).map_err(bad("not UTF-8"))?;
-        let json =
-            canonical::from_text(text, NumberRule::Any).map_err(|_| Error::BadKeys("not JSON"))?;
+        let json = canonical::from_text(text, NumberRule::Any).map_err(|_| BadKeys("not JSON"))?;
         let published: Published =
-            serde_json::from_str(&json).map_err(|_| Error::BadKeys("of another shape"))?;
+            serde_json::from_str(&json).map_err(|_| BadKeys("of another shape"))?;
         if !event::identifier::is_server_name(&published.server_name) {
-            return Err(Error::BadKeys("of no server"));
+            return Err(BadKeys("of no server"));
         }
         if published.verify_keys.len() + published.old_verify_keys.len() > MOST_PUBLISHED {
-            return Err(Error::BadKeys("too many keys"));
+            return Err(BadKeys("too many keys"));
         }
         let mut document = Self {
             server_name: published.server_name,
@@ -95,7 +99,7 @@ impl KeyDocument {
         }
         let own = |_: &str, key_id: &str| document.current.get(key_id).copied();
         if !document.is_signed_by(&document.server_name, &own) {
-            return Err(Error::BadKeys("not signed by its server"));
+            return Err(BadKeys("not signed by its server"));
         }
         Ok(document)
     }
@@ -245,7 +249,7 @@ impl KeptKey {
 /// # Errors
 /// If the store can't be read.
 pub fn answer_of(read: &impl Read, server_name: &str) -> Result<Option<KeptAnswer>> {
-    Ok(KEY_ANSWERS.get(read, &server_name.to_owned())?)
+    KEY_ANSWERS.get(read, &server_name.to_owned())
 }
 
 /// The keys of a server that are kept.

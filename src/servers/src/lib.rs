@@ -2,13 +2,14 @@
 //!
 //! Deliberately not here: which rooms a server is in (`rooms`), and how it is reached (`remote`).
 
-mod error;
+pub mod backoff;
 pub mod keys;
+pub mod outbox;
+mod queue;
 mod schema;
 
-use store::TableInfo;
+pub use queue::{News, Queue};
+pub use schema::TABLES;
 
-pub use error::{Error, Result};
-
-/// The tables of this crate.
-pub const TABLES: &[TableInfo] = &[schema::SERVER_KEYS.info(), schema::KEY_ANSWERS.info()];
+/// What every fallible call of this crate returns.
+pub type Result<T, E = store::StoreError> = std::result::Result<T, E>;

@@ -19,7 +19,7 @@ use remote::{RemoteError, Request};
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
-use servers::keys::{self, KeyDocument, Purpose, ServerKeys, Source};
+use servers::keys::{self, BadKeys, KeyDocument, Purpose, ServerKeys, Source};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -172,7 +172,7 @@ impl Node {
             self.refresh_in_time(server_name, now_ms)?;
             return Ok(Some(key));
         }
-        self.fetch_keys(vec![WantedKeys {
+        self.fetch_server_keys(vec![WantedKeys {
             server_name: server_name.to_owned(),
             key_ids: vec![key_id.to_owned()],
             purpose,
@@ -225,7 +225,10 @@ impl Node {
     ///
     /// # Errors
     /// If the store fails.
-    pub async fn fetch_keys(self: &Arc<Self>, wanted: Vec<WantedKeys>) -> Result<(), NodeError> {
+    pub async fn fetch_server_keys(
+        self: &Arc<Self>,
+        wanted: Vec<WantedKeys>,
+    ) -> Result<(), NodeError> {
         let mut missing = self.missing(wanted)?;
         if missing.len() >= MANY {
             self.ask_notaries(&missing).await?;
@@ -308,7 +311,7 @@ impl Node {
         match self.published_keys(server_name).await {
             Ok(document) => {
                 self.key_ring.failures.remove(server_name);
-                Ok(self.keep_keys(&[document], Source::Direct).await?)
+                Ok(self.keep_server_keys(&[document], Source::Direct).await?)
             }
             Err(error) => {
                 self.key_ring.note_failure(server_name, self.now_ms());
@@ -324,12 +327,16 @@ impl Node {
         let answer = self.remote().call(server_name, request).await?;
         let document = KeyDocument::read(&answer)?;
         if document.server_name() != server_name {
-            return Err(servers::Error::BadKeys("of another server").into());
+            return Err(BadKeys("of another server").into());
         }
         Ok(document)
     }
 
-    async fn keep_keys(&self, documents: &[KeyDocument], source: Source) -> Result<(), NodeError> {
+    async fn keep_server_keys(
+        &self,
+        documents: &[KeyDocument],
+        source: Source,
+    ) -> Result<(), NodeError> {
         let now_ms = self.now_ms();
         let mut txn = self.begin();
         for document in documents {
@@ -369,7 +376,7 @@ impl Node {
                 .collect();
             for some in all.chunks(MOST_IN_A_QUESTION) {
                 match self.ask_notary(notary, some).await {
-                    Ok(documents) => self.keep_keys(&documents, Source::Notary).await?,
+                    Ok(documents) => self.keep_server_keys(&documents, Source::Notary).await?,
                     Err(AskError::Node(error)) => return Err(error),
                     Err(error) => {
                         tracing::debug!(notary, %error, "a notary did not help");
@@ -481,16 +488,7 @@ enum AskError {
     #[error(transparent)]
     Remote(#[from] RemoteError),
     #[error(transparent)]
-    Keys(servers::Error),
+    Keys(#[from] BadKeys),
     #[error(transparent)]
     Node(#[from] NodeError),
-}
-
-impl From<servers::Error> for AskError {
-    fn from(error: servers::Error) -> Self {
-        match error {
-            servers::Error::Store(error) => AskError::Node(error.into()),
-            error => AskError::Keys(error),
-        }
-    }
 }

@@ -7,9 +7,9 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use event::{Pdu, RoomRules, SignatureError};
 use rooms::ingest::{self, Refusal, Verified};
-use serde_json::value::RawValue;
 use servers::keys::Purpose;
 
 use super::key_ring::WantedKeys;
@@ -26,7 +26,7 @@ const ROUNDS: usize = 3;
 
 /// An event on its way through the checks.
 enum Stage {
-    Raw(Box<RawValue>),
+    Raw(Bytes),
     /// Read, and in need of keys.
     Read(Box<(Pdu, Refusal)>, WantedKeys),
     Done(Result<Verified, Refusal>),
@@ -41,7 +41,7 @@ impl Node {
     pub async fn verify_events(
         self: &Arc<Self>,
         rules: &'static RoomRules,
-        events: Vec<Box<RawValue>>,
+        events: Vec<Bytes>,
     ) -> Result<Vec<Result<Verified, Refusal>>, NodeError> {
         let mut stages: Vec<Stage> = events.into_iter().map(Stage::Raw).collect();
         stages = self.check_all(rules, stages).await?;
@@ -55,7 +55,7 @@ impl Node {
             if wanted.is_empty() {
                 break;
             }
-            self.fetch_keys(wanted).await?;
+            self.fetch_server_keys(wanted).await?;
             stages = self.check_all(rules, stages).await?;
         }
         let answers = stages.into_iter().filter_map(|stage| match stage {
@@ -64,19 +64,6 @@ impl Node {
             Stage::Raw(_) => None,
         });
         Ok(answers.collect())
-    }
-
-    /// As [`Node::verify_events`], of one.
-    ///
-    /// # Errors
-    /// As there, or what is wrong with the event.
-    pub async fn verify_event(
-        self: &Arc<Self>,
-        rules: &'static RoomRules,
-        event: Box<RawValue>,
-    ) -> Result<Result<Verified, Refusal>, NodeError> {
-        let mut answers = self.verify_events(rules, vec![event]).await?;
-        answers.pop().ok_or(NodeError::Panicked)
     }
 
     async fn check_all(
@@ -118,7 +105,7 @@ impl Node {
         let mut checked = Vec::with_capacity(stages.len());
         for stage in stages {
             checked.push(match stage {
-                Stage::Raw(raw) => match Pdu::from_federation(rules, raw.get().as_bytes()) {
+                Stage::Raw(raw) => match Pdu::from_federation(rules, &raw) {
                     Ok(pdu) => self.check(rules, pdu),
                     Err(error) => Stage::Done(Err(error.into())),
                 },
