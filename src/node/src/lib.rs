@@ -70,6 +70,7 @@ pub struct Node {
     remote: Arc<Remote>,
     key_ring: federation::key_ring::KeyRing,
     transactions: federation::Answers,
+    remote_aliases: federation::RemoteAliases,
     key_fetches: federation::remote_keys::KeyFetches,
     profiles: federation::profiles::Profiles,
     /// For the states of sliding sync, which are not kept over a restart: begins at random, so that a
@@ -114,6 +115,7 @@ impl Node {
             remote,
             key_ring: federation::key_ring::KeyRing::default(),
             transactions: federation::Answers::default(),
+            remote_aliases: federation::RemoteAliases::default(),
             key_fetches: Default::default(),
             profiles: Default::default(),
             next_generation: AtomicU64::new(rand::random::<u64>() >> 16),
@@ -186,6 +188,11 @@ impl Node {
     /// The way to other servers.
     pub fn remote(&self) -> &Arc<Remote> {
         &self.remote
+    }
+
+    /// Where aliases of other servers lead.
+    pub(crate) fn remote_aliases(&self) -> &federation::RemoteAliases {
+        &self.remote_aliases
     }
 
     /// What a writer of rooms needs from outside.

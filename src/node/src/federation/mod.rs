@@ -2,6 +2,7 @@
 
 mod backfill;
 mod device_lists;
+mod directory;
 mod edus;
 mod fetch;
 mod ingest;
@@ -16,6 +17,8 @@ mod transactions;
 mod verification;
 
 pub use backfill::has_gaps;
+pub(crate) use directory::RemoteAliases;
+pub use directory::Resolved;
 pub use ingest::{Outcome, Outcomes};
 pub use join::{JoinElsewhere, JoinedElsewhere};
 pub use remote_keys::{Answered, KeysOfOther, KeysOfOthers};
