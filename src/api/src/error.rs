@@ -237,6 +237,25 @@ impl ApiError {
         }
     }
 
+    /// The refusal of another server, in its own words, whatever code it uses.
+    pub fn relayed(status: StatusCode, errcode: &str, error: &str) -> Self {
+        let mut body = Map::new();
+        let errcode = if errcode.is_empty() {
+            ErrCode::Unknown.as_str()
+        } else {
+            errcode
+        };
+        body.insert("errcode".to_owned(), errcode.into());
+        body.insert("error".to_owned(), error.into());
+        Self {
+            status,
+            code: None,
+            message: Cow::Borrowed(""),
+            extra: Some(Box::new(body)),
+            retry_after: None,
+        }
+    }
+
     /// Replaces the status.
     pub fn with_status(mut self, status: StatusCode) -> Self {
         self.status = status;
@@ -263,7 +282,7 @@ impl ApiError {
         self.status
     }
 
-    /// The error code; none only for interactive authentication without a failed stage.
+    /// The error code; none for interactive authentication without a failed stage, and for refusals of others.
     pub fn code(&self) -> Option<ErrCode> {
         self.code
     }

@@ -4,6 +4,7 @@
 use http::StatusCode;
 use media::MediaError;
 use node::NodeError;
+use remote::RemoteError;
 use store::StoreError;
 
 use crate::error::{ApiError, ErrCode};
@@ -29,11 +30,39 @@ impl From<NodeError> for ApiError {
             NodeError::Users(error) => error.into(),
             NodeError::Media(error) => error.into(),
             NodeError::UnknownPos => ApiError::new(ErrCode::UnknownPos, error.to_string()),
+            NodeError::Remote(error) => error.into(),
+            NodeError::BadTransaction(_) | NodeError::BadEvent(_) => {
+                ApiError::bad_json(error.to_string())
+            }
+            NodeError::Unobtainable(_) => ApiError::not_found(error.to_string()),
             NodeError::Overloaded | NodeError::Stopped => {
                 ApiError::new(ErrCode::Unknown, error.to_string())
                     .with_status(StatusCode::SERVICE_UNAVAILABLE)
             }
             other => ApiError::internal(other),
+        }
+    }
+}
+
+/// What another server refused is refused in its words; one that can't be asked is a bad gateway.
+impl From<RemoteError> for ApiError {
+    fn from(error: RemoteError) -> Self {
+        let message = error.to_string();
+        match error {
+            RemoteError::Refused {
+                status,
+                errcode,
+                error,
+                ..
+            } if (400..500).contains(&status) && status != 401 => {
+                let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+                ApiError::relayed(status, &errcode, &error)
+            }
+            RemoteError::NotAllowed(_) => ApiError::forbidden(message),
+            RemoteError::TimedOut => {
+                ApiError::new(ErrCode::Unknown, message).with_status(StatusCode::GATEWAY_TIMEOUT)
+            }
+            _ => ApiError::new(ErrCode::Unknown, message).with_status(StatusCode::BAD_GATEWAY),
         }
     }
 }

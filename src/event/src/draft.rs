@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::canonical::{self, CanonicalError};
 use crate::event_id::EventId;
 use crate::hash;
-use crate::json::{self, write_string};
+use crate::json::{self, ObjectWriter, write_string};
 use crate::pdu::{FormatError, Pdu};
 use crate::redaction;
 use crate::room_version::{EventIdFormat, NumberRule, ReferenceFormat, RoomIdFormat, RoomRules};
@@ -180,6 +180,24 @@ pub fn add_signature(
     let signatures = key.with_signature(json::member(event, "signatures"), signature);
     let signatures = signatures.map_err(DraftError::Content)?;
     utf8(json::with_member(event, "signatures", &signatures))
+}
+
+/// An event without hashes and signatures, for another server to finish and sign, with the name of the server that made
+/// it as `origin`. Where whoever signs an event chooses its id, it has none.
+/// <https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1make_joinroomiduserid>
+pub fn template(pdu: &Pdu, origin: &str) -> Result<String, DraftError> {
+    let mut out = Vec::with_capacity(pdu.json().len());
+    let mut members = ObjectWriter::open(&mut out);
+    for (key, value) in json::members(pdu.json()) {
+        match key {
+            "event_id" | "hashes" | "signatures" => continue,
+            "origin_server_ts" => write_string(members.key("origin"), origin),
+            _ => {}
+        }
+        members.raw(key, value);
+    }
+    members.close();
+    utf8(out)
 }
 
 /// The event's text, cut where hashes and signatures go.

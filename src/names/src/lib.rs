@@ -152,6 +152,9 @@ fn check_pair<N: Key + Record + PartialEq>(
     Ok(())
 }
 
+/// Numbers given in one commit.
+const USERS_PER_COMMIT: usize = 1000;
+
 struct Next {
     local_user: u32,
     remote_user: u32,
@@ -224,6 +227,32 @@ impl Names {
         *counter += 1;
         self.users.insert(user_id.to_owned(), user);
         Ok(user)
+    }
+
+    /// Gives numbers to all ids that have none yet, in few commits.
+    pub fn number_users(&self, store: &Store, user_ids: &[String]) -> Result<()> {
+        for user_ids in user_ids.chunks(USERS_PER_COMMIT) {
+            let mut next = self.next.lock();
+            let mut txn = store.begin();
+            let (mut local_user, mut remote_user) = (next.local_user, next.remote_user);
+            for user_id in user_ids {
+                if user_sn(&txn, user_id)?.is_some() {
+                    continue;
+                }
+                let counter = if self.is_local_id(user_id) {
+                    &mut local_user
+                } else {
+                    &mut remote_user
+                };
+                let user = UserSn(*counter);
+                *counter += 1;
+                USER_NUMBERS.put(&mut txn, user_id, &user);
+                USER_NAMES.put(&mut txn, &user, user_id);
+            }
+            store.commit(txn)?;
+            (next.local_user, next.remote_user) = (local_user, remote_user);
+        }
+        Ok(())
     }
 
     /// The user's number if the id was ever seen, without giving a new one.

@@ -23,6 +23,15 @@ pub enum NodeError {
     /// Another server did not answer, or not as it should.
     #[error(transparent)]
     Remote(#[from] remote::RemoteError),
+    /// An event of another server is none, or is not as its sender made it.
+    #[error("{0}")]
+    BadEvent(String),
+    /// What came as a transaction is none.
+    #[error("this is no transaction: {0}")]
+    BadTransaction(String),
+    /// What an event needs could not be had from other servers.
+    #[error("what it needs can't be had: {0}")]
+    Unobtainable(&'static str),
     /// A file that the configuration names can't be read.
     #[error("cannot read {}: {source}", path.display())]
     File {

@@ -68,8 +68,9 @@ pub struct Node {
     user_rooms: user_rooms::UserRooms,
     jobs: jobs::Jobs,
     remote: Arc<Remote>,
-    key_fetches: federation::remote_keys::KeyFetches,
-    profiles: federation::profiles::Profiles,
+    key_fetches: federation::KeyFetches,
+    profiles: federation::Profiles,
+    transactions: federation::Answers,
     /// For the states of sliding sync, which are not kept over a restart: begins at random, so that a
     /// position from before one is hardly taken for one from after it.
     next_generation: AtomicU64,
@@ -112,6 +113,7 @@ impl Node {
             remote,
             key_fetches: Default::default(),
             profiles: Default::default(),
+            transactions: federation::Answers::default(),
             next_generation: AtomicU64::new(rand::random::<u64>() >> 16),
             shutdown: CancellationToken::new(),
             store: Arc::new(store),

@@ -2,10 +2,10 @@
 
 use std::borrow::Cow;
 
-use event::{AuthEvent, EventDraft, EventId, FirstFormat, ReferenceFormat, auth, hash, json};
+use event::{AuthEvent, EventDraft, EventId, FirstFormat, Pdu, ReferenceFormat, auth, hash, json};
 use names::UserSn;
 
-use crate::writer::Admission;
+use crate::writer::{Admission, Before};
 use crate::{Error, EventNo, Flags, Result, RoomWriter, Sender, event_log};
 
 /// An event to be made.
@@ -61,6 +61,60 @@ impl<'a> NewEvent<'a> {
             ..NewEvent::state(sender, "m.room.member", target.user_id, content)
         }
     }
+
+    fn outline(&self) -> Outline<'a> {
+        Outline {
+            sender: self.sender.user_id,
+            event_type: self.event_type,
+            state_key: self.state_key,
+            content: self.content,
+            redacts: self.redacts,
+            origin_server_ts: self.origin_server_ts,
+        }
+    }
+}
+
+/// What an event says, whoever sends it: somebody with a number here, or a user of another server.
+#[derive(Clone, Copy, Debug)]
+pub struct Outline<'a> {
+    /// The user id of who sends it.
+    pub sender: &'a str,
+    /// The type.
+    pub event_type: &'a str,
+    /// The state key of a state event.
+    pub state_key: Option<&'a str>,
+    /// The content, a JSON object in any spelling.
+    pub content: &'a str,
+    /// Of a redaction: the event to be redacted.
+    pub redacts: Option<&'a str>,
+    /// Milliseconds since 1970; now if there is nothing.
+    pub origin_server_ts: Option<u64>,
+}
+
+impl<'a> Outline<'a> {
+    /// A member event.
+    pub fn member(sender: &'a str, target: &'a str, content: &'a str) -> Self {
+        Outline {
+            sender,
+            event_type: "m.room.member",
+            state_key: Some(target),
+            content,
+            redacts: None,
+            origin_server_ts: None,
+        }
+    }
+}
+
+/// An event that this server made and that is allowed, and where it stands.
+pub(crate) struct Composed {
+    /// The event.
+    pub pdu: Pdu,
+    /// The events that it names in `auth_events`.
+    pub auth_events: Vec<EventNo>,
+    /// The events that it follows.
+    pub prev_events: Vec<(EventNo, String)>,
+    /// The state before it.
+    pub before: Before,
 }
 
 /// See [`FirstFormat`].
@@ -76,11 +130,29 @@ impl RoomWriter<'_> {
     /// # Errors
     /// [`Error::NotAllowed`], [`Error::BadEvent`], [`Error::TooLarge`]; nothing was changed then.
     pub fn append(&mut self, new: &NewEvent<'_>) -> Result<(EventNo, EventId)> {
+        let composed = self.compose(&new.outline())?;
+        let place = self.insert(Admission {
+            pdu: &composed.pdu,
+            sender: new.sender.user,
+            target: new.target,
+            auth_events: composed.auth_events,
+            prev_events: composed.prev_events,
+            missing: Vec::new(),
+            before: composed.before,
+            verdict: Flags::default(),
+            outlier: None,
+            followed: None,
+        })?;
+        Ok((place, composed.pdu.event_id().clone()))
+    }
+
+    /// Makes an event that follows the newest ones, and checks it; it does not enter the room by that.
+    pub(crate) fn compose(&mut self, new: &Outline<'_>) -> Result<Composed> {
         let (prev_events, before) = self.next_prev_events()?;
         let keys = auth::auth_types(
             self.rules(),
             new.event_type,
-            new.sender.user_id,
+            new.sender,
             new.state_key,
             new.content,
         );
@@ -94,7 +166,7 @@ impl RoomWriter<'_> {
         let first = self.first_format(&prev_events, &auth_events)?;
         let draft = EventDraft {
             room_id: Some(self.room_id()),
-            sender: new.sender.user_id,
+            sender: new.sender,
             event_type: new.event_type,
             state_key: new.state_key,
             content: new.content,
@@ -113,19 +185,12 @@ impl RoomWriter<'_> {
             .seal(self.rules(), self.key())
             .map_err(Error::from_draft)?;
         auth::check(self.rules(), &pdu, &events)?;
-        let place = self.insert(Admission {
-            pdu: &pdu,
-            sender: new.sender.user,
-            target: new.target,
+        Ok(Composed {
+            pdu,
             auth_events: events.selected_numbers(),
             prev_events,
-            missing: Vec::new(),
             before,
-            verdict: Flags::default(),
-            outlier: None,
-            followed: None,
-        })?;
-        Ok((place, pdu.event_id().clone()))
+        })
     }
 
     /// What events of room versions 1 and 2 have beside: an id that is chosen, and hashes of the events

@@ -10,6 +10,7 @@ use quick_cache::sync::Cache as Lru;
 use store::Read;
 
 use crate::resolve::{Difference, Settled};
+use crate::server_acl::Listed;
 use crate::{Error, EventNo, Flags, Point, Result, auth_index, event_log};
 
 /// State events as the authorisation rules use them, by place.
@@ -17,6 +18,7 @@ pub struct Cache {
     auth_events: Lru<(RoomSn, EventNo), Arc<AuthEvent>>,
     auth_nodes: Lru<(RoomSn, EventNo), CachedNode>,
     resolutions: Lru<(RoomSn, Question), Arc<Difference>, ByEntries>,
+    server_acls: Lru<(RoomSn, EventNo), Arc<Listed>>,
 }
 
 /// Answers weigh what they say: about 100 bytes an entry.
@@ -48,6 +50,7 @@ impl Default for Cache {
             auth_events: Lru::new(50_000),
             auth_nodes: Lru::new(100_000),
             resolutions: Lru::with_weighter(1_000, MOST_REMEMBERED, ByEntries),
+            server_acls: Lru::new(1_000),
         }
     }
 }
@@ -67,6 +70,26 @@ impl Cache {
     ) {
         self.resolutions
             .insert((room, question), Arc::clone(answer));
+    }
+
+    /// The lists of an `m.room.server_acl` event; nothing if it is not here.
+    pub(crate) fn server_acl(
+        &self,
+        from: &impl Read,
+        room: RoomSn,
+        no: EventNo,
+    ) -> Result<Option<Arc<Listed>>> {
+        if let Some(listed) = self.server_acls.get(&(room, no)) {
+            return Ok(Some(listed));
+        }
+        let Some(event) = event_log::get(from, room, no)? else {
+            return Ok(None);
+        };
+        let listed = Listed::of(&event);
+        if event.position != store::Position::PENDING {
+            self.server_acls.insert((room, no), Arc::clone(&listed));
+        }
+        Ok(Some(listed))
     }
 
     /// The auth events of an accepted state event.

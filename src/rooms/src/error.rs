@@ -21,6 +21,9 @@ pub enum Error {
     /// Refused for a reason other than the authorisation rules.
     #[error("{0}")]
     Forbidden(&'static str),
+    /// Only another server of the room can tell whether the user may enter, or let the user in.
+    #[error("{}", .0.text())]
+    NotHere(crate::membership::NotHere),
     /// The room does not let guests in.
     #[error("guests can't join this room")]
     GuestForbidden,

@@ -1,6 +1,7 @@
 //! Who is in a room, and which rooms a user is in.
 
 use event::auth::Membership;
+use event::{identifier, json};
 use names::{RoomSn, UserSn};
 use store::{At, Direction, Read, Txn};
 
@@ -113,6 +114,26 @@ pub fn share_room(from: &impl Read, first: UserSn, second: UserSn) -> Result<boo
 /// What an invited or knocking user may know of the room, as a JSON list.
 pub fn stripped_state(from: &impl Read, user: UserSn, room: RoomSn) -> Result<Option<Vec<u8>>> {
     Ok(STRIPPED_STATE.get(from, &(user, room))?.map(|blob| blob.0))
+}
+
+/// The server of who invited the user to a room, if somebody did.
+pub fn inviting_server(from: &impl Read, user: UserSn, room: RoomSn) -> Result<Option<String>> {
+    let Some(state) = stripped_state(from, user, room)? else {
+        return Ok(None);
+    };
+    let user_id = names::user_id(from, user)?;
+    let state = std::str::from_utf8(&state).unwrap_or_default();
+    let is = |event: &str, key: &str, value: &str| {
+        json::member(event, key)
+            .and_then(json::string)
+            .is_some_and(|is| is == value)
+    };
+    let mut events = json::elements(state);
+    let invite =
+        events.find(|event| is(event, "type", "m.room.member") && is(event, "state_key", &user_id));
+    let sender = invite.and_then(|invite| json::member(invite, "sender"));
+    let sender = sender.and_then(json::string);
+    Ok(sender.and_then(|sender| identifier::domain(&sender).map(str::to_owned)))
 }
 
 /// Makes a room that the user has left disappear for them.

@@ -4,7 +4,7 @@
 use event::EventId;
 use event::auth::{JoinRule, Membership};
 use event::json;
-use names::RoomSn;
+use names::{RoomSn, UserSn};
 use serde_json::{Map, Value};
 use store::Read;
 
@@ -40,6 +40,19 @@ fn content_of(
     }
     if let Some(reason) = reason {
         content.insert("reason".to_owned(), reason.into());
+    }
+    content
+}
+
+/// The content of a join that another server lets in.
+pub fn join_content(
+    profile: &MemberProfile,
+    reason: Option<&str>,
+    custom: &Map<String, Value>,
+) -> Map<String, Value> {
+    let mut content = content_of("join", profile, reason);
+    for (key, value) in custom_part(Some(custom)) {
+        content.insert(key.clone(), value.clone());
     }
     content
 }
@@ -87,9 +100,13 @@ pub struct Change<'a> {
 
 impl Change<'_> {
     fn custom(&self) -> impl Iterator<Item = (&String, &Value)> {
-        let custom = self.custom.into_iter().flatten();
-        custom.filter(|(key, _)| !NOT_CUSTOM.contains(&key.as_str()))
+        custom_part(self.custom)
     }
+}
+
+fn custom_part(custom: Option<&Map<String, Value>>) -> impl Iterator<Item = (&String, &Value)> {
+    let custom = custom.into_iter().flatten();
+    custom.filter(|(key, _)| !NOT_CUSTOM.contains(&key.as_str()))
 }
 
 const AUTHORISER: &str = "join_authorised_via_users_server";
@@ -263,11 +280,61 @@ fn authoriser(
     user: Sender<'_>,
     before: Membership,
 ) -> Result<Option<String>> {
+    match admittance(writer, Some(user.user), before)? {
+        Admittance::NotNeeded => Ok(None),
+        Admittance::By(authoriser) => Ok(Some(authoriser)),
+        Admittance::NotAMember => Err(Error::Forbidden(
+            "the user is in none of the rooms whose members may join",
+        )),
+        Admittance::NotHere(why) => Err(Error::NotHere(why)),
+    }
+}
+
+/// Why this server, which is in a restricted room, can't let a user in itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotHere {
+    /// It is in none of the rooms whose members may join, as far as the user could be in one.
+    CannotTell,
+    /// None of its users may invite.
+    NobodyMayInvite,
+}
+
+impl NotHere {
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            NotHere::CannotTell => "this server can't tell whether the user may join",
+            NotHere::NobodyMayInvite => "no member of this server may let others in",
+        }
+    }
+}
+
+/// Whether and by whom a user is let into a room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admittance {
+    /// The room is not restricted, or the user is in it or invited.
+    NotNeeded,
+    /// By this user of this server.
+    By(String),
+    /// Not at all: the user is in none of the rooms whose members may join.
+    NotAMember,
+    /// Not by this server.
+    NotHere(NotHere),
+}
+
+/// Whether and by whom a user may be let into the room. A user without a number is in no room here.
+///
+/// # Errors
+/// If the room can't be read.
+pub fn admittance(
+    writer: &mut RoomWriter<'_>,
+    user: Option<UserSn>,
+    before: Membership,
+) -> Result<Admittance> {
     if matches!(before, Membership::Join | Membership::Invite) {
-        return Ok(None);
+        return Ok(Admittance::NotNeeded);
     }
     let Some(join_rules) = writer.state_event("m.room.join_rules", "")? else {
-        return Ok(None);
+        return Ok(Admittance::NotNeeded);
     };
     let restricted = match join_rules.join_rule() {
         Some(JoinRule::Restricted) => writer.rules().auth.restricted,
@@ -275,24 +342,40 @@ fn authoriser(
         _ => false,
     };
     if !restricted {
-        return Ok(None);
+        return Ok(Admittance::NotNeeded);
     }
     let allowed = allowed_rooms(join_rules.pdu().content());
-    if !is_in_any(writer.txn(), user, &allowed)? {
-        return Err(Error::Forbidden(
-            "the user is in none of the rooms whose members may join",
-        ));
+    let is_member = match user {
+        Some(user) => is_in_any(writer.txn(), user, &allowed)?,
+        None => false,
+    };
+    if !is_member {
+        return Ok(match is_here_for_all(writer.txn(), &allowed)? {
+            true => Admittance::NotAMember,
+            false => Admittance::NotHere(NotHere::CannotTell),
+        });
     }
     let room = writer.room();
     for member in members::local_joined(writer.txn(), room)? {
         let user_id = names::user_id(writer.txn(), member)?;
         if writer.with_power_levels(|levels| levels.user(&user_id) >= levels.invite())? {
-            return Ok(Some(user_id));
+            return Ok(Admittance::By(user_id));
         }
     }
-    Err(Error::Forbidden(
-        "no member of this server may let others in",
-    ))
+    Ok(Admittance::NotHere(NotHere::NobodyMayInvite))
+}
+
+/// Whether this server is in all of the rooms, so that it knows their members.
+fn is_here_for_all(from: &impl Read, rooms: &[String]) -> Result<bool> {
+    for room_id in rooms {
+        let Some(room) = names::room_sn(from, room_id)? else {
+            return Ok(false);
+        };
+        if members::local_joined(from, room)?.is_empty() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// The rooms in `allow` of join rules.
@@ -311,10 +394,10 @@ pub fn allowed_rooms(join_rules: &str) -> Vec<String> {
 }
 
 /// Whether a user is joined to any of the rooms.
-pub fn is_in_any(from: &impl Read, user: Sender<'_>, rooms: &[String]) -> Result<bool> {
+pub fn is_in_any(from: &impl Read, user: UserSn, rooms: &[String]) -> Result<bool> {
     for room_id in rooms {
         if let Some(room) = names::room_sn(from, room_id)?
-            && members::membership(from, room, user.user)? == Membership::Join
+            && members::membership(from, room, user)? == Membership::Join
         {
             return Ok(true);
         }

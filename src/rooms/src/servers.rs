@@ -15,7 +15,6 @@ use names::RoomSn;
 use store::{Direction, Read, Txn};
 
 use crate::schema::{ROOM_SERVERS, ROOMS_OF_SERVER};
-use crate::types::RoomServer;
 use crate::{EventNo, Result};
 
 /// The servers with joined users, in the order of their names.

@@ -4,16 +4,21 @@
 //! is HTTP and JSON with answers that explain themselves when a test expected another; [`User`] is a
 //! logged-in client with the requests that every test makes; [`Follower`] is what a client does with
 //! `/sync`. Everything panics with the whole story when it is disappointed, as a test should, and
-//! nothing waits without a limit. [`World`] is rooms on a store in memory, for what needs no server.
+//! nothing waits without a limit. [`Peer`] is another homeserver under the test's control, and [`PeerRoom`] a room
+//! as it has it. [`World`] is rooms on a store in memory, for what needs no server.
 
+mod authority;
 mod client;
+mod peer;
 mod server;
 mod sync;
 mod user;
 mod wait;
 mod world;
 
+pub use authority::{Authority, Issued, authority};
 pub use client::{Client, Response, encode};
+pub use peer::{Peer, PeerAnswer, PeerRequest, PeerRoom};
 pub use server::{Server, ServerOptions};
 pub use sync::{Follower, SyncAnswer};
 pub use user::User;

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use tempfile::TempDir;
 
+use crate::authority::authority;
 use crate::client::Client;
 use crate::user::User;
 use crate::wait::until;
@@ -40,6 +41,11 @@ pub struct ServerOptions {
     pub sync: String,
     /// `data_dir`; in the server's own directory if none.
     pub data_dir: Option<PathBuf>,
+    /// The server federates: its name is the address of a TLS listener of its own, with a certificate of the test's
+    /// authority. [`Self::server_name`] does not count then.
+    pub federated: bool,
+    /// More of `[federation]`, in TOML.
+    pub federation: String,
     /// More configuration, in TOML, after all of the above: tables of its own only.
     pub more: String,
 }
@@ -56,7 +62,17 @@ impl ServerOptions {
             limits: false,
             sync: "never".to_owned(),
             data_dir: None,
+            federated: false,
+            federation: String::new(),
             more: String::new(),
+        }
+    }
+
+    /// The same with a name that other servers find it by.
+    pub fn federated(self) -> Self {
+        Self {
+            federated: true,
+            ..self
         }
     }
 
@@ -65,15 +81,28 @@ impl ServerOptions {
             Some(secret) => format!("shared_secret = {secret:?}\n"),
             None => String::new(),
         };
+        let listen = match self.federated {
+            true => format!(
+                "[[listen]]\nbind = {:?}\ntls_cert = \"cert.pem\"\ntls_key = \"key.pem\"\n\n",
+                self.server_name
+            ),
+            false => String::new(),
+        };
         format!(
             "server_name = {:?}\ndata_dir = {data:?}\n\n\
-             [[listen]]\nbind = \"127.0.0.1:{port}\"\n\n\
+             [[listen]]\nbind = \"127.0.0.1:{port}\"\n\n{listen}\
              [registration]\nmode = {:?}\ntokens = {:?}\n{secret}\n\
              [limits]\nenabled = {}\n\n\
              [password]\nhash_memory = \"1 MiB\"\nhash_passes = 1\n\n\
-             [federation]\nallow_private_networks = true\n\n\
+             [federation]\nallow_private_networks = true\nextra_ca = \"ca.pem\"\n{}\n\n\
              [storage]\nsync = {:?}\n\n{}",
-            self.server_name, self.registration, self.tokens, self.limits, self.sync, self.more
+            self.server_name,
+            self.registration,
+            self.tokens,
+            self.limits,
+            self.federation,
+            self.sync,
+            self.more
         )
     }
 }
@@ -92,7 +121,7 @@ impl Server {
     /// # Panics
     /// When it ends, or does not answer in time, with its log.
     #[track_caller]
-    pub fn start(options: ServerOptions) -> Self {
+    pub fn start(mut options: ServerOptions) -> Self {
         let directory = tempfile::Builder::new()
             .prefix("meyrin-")
             .tempdir()
@@ -106,6 +135,7 @@ impl Server {
             };
         }
         let port = free_port();
+        write_certificates(directory.path(), &mut options);
         let data = options.data_dir.clone();
         let data = data.unwrap_or_else(|| directory.path().join("data"));
         let configuration = options.configuration(&data, port);
@@ -259,13 +289,32 @@ impl Drop for Server {
     }
 }
 
-/// A port that nothing listens on. Test programs that run at once begin at different places.
+/// The certificates of a server under test, and the name that one of them is for.
+fn write_certificates(directory: &Path, options: &mut ServerOptions) {
+    let write = |name: &str, text: &str| {
+        fs::write(directory.join(name), text).expect("a certificate");
+    };
+    write("ca.pem", authority().pem());
+    if options.federated {
+        options.server_name = format!("127.0.0.1:{}", free_port());
+        let issued = authority().issue(&["127.0.0.1", "localhost"]);
+        write("cert.pem", &issued.certificate);
+        write("key.pem", &issued.key);
+    }
+}
+
 fn free_port() -> u16 {
+    let address = free_socket().local_addr();
+    address.expect("an address").port()
+}
+
+/// A socket on a port of loopback that nothing listened on. Test programs that run at once begin at different places.
+pub(crate) fn free_socket() -> TcpListener {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let begin = (u64::from(std::process::id()) * 131 % u64::from(PORTS)) as u16;
     until("there is a free port", || {
         let offset = NEXT.fetch_add(1, Ordering::Relaxed);
         let port = FIRST_PORT + (begin.wrapping_add(offset)) % PORTS;
-        TcpListener::bind(("127.0.0.1", port)).ok().map(|_| port)
+        TcpListener::bind(("127.0.0.1", port)).ok()
     })
 }

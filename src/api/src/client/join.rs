@@ -2,22 +2,25 @@
 //! <https://spec.matrix.org/v1.19/client-server-api/#joining-rooms>,
 //! <https://spec.matrix.org/v1.19/client-server-api/#knocking-on-rooms>
 
+use std::collections::HashSet;
+
 use axum::Router;
 use axum::extract::State;
 use axum::routing::post;
 use names::RoomSn;
+use node::federation::{JoinElsewhere, JoinedElsewhere};
 use node::room::{member_profile, predecessor_of};
-use rooms::membership::{Action, Change, change};
+use rooms::membership::{Action, Change, change, join_content};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::app::App;
 use crate::auth::{GuestSession, Session};
-use crate::client::room_names::{room_or_alias, sender};
+use crate::client::room_names::{check_alias, find_room, room_or_alias, sender};
 use crate::error::ApiError;
 use crate::json::{Json, JsonBodyOrEmpty};
 use crate::limits::{Class, Key};
-use crate::request::Params;
+use crate::request::{Params, Query};
 
 /// The endpoints of this file.
 pub fn routes() -> Router<App> {
@@ -36,13 +39,33 @@ struct Entry {
     custom: Map<String, Value>,
 }
 
+/// Servers that may be in the room. `server_name` is the older name.
+#[derive(Deserialize)]
+struct By {
+    #[serde(default)]
+    via: Vec<String>,
+    #[serde(default)]
+    server_name: Vec<String>,
+}
+
+impl By {
+    fn servers(self) -> Vec<String> {
+        match self.via.is_empty() {
+            true => self.server_name,
+            false => self.via,
+        }
+    }
+}
+
 async fn join(
     State(app): State<App>,
     GuestSession(session): GuestSession,
     Params(room_id_or_alias): Params<String>,
+    Query(by): Query<By>,
     JsonBodyOrEmpty(body): JsonBodyOrEmpty<Entry>,
 ) -> Result<Json<Value>, ApiError> {
-    enter(&app, &session, &room_id_or_alias, Action::Join, body).await
+    let by = by.servers();
+    join_room(&app, &session, &room_id_or_alias, by, body).await
 }
 
 async fn join_by_id(
@@ -54,7 +77,100 @@ async fn join_by_id(
     if !room_id.starts_with('!') {
         return Err(ApiError::invalid_param("This is no room id"));
     }
-    enter(&app, &session, &room_id, Action::Join, body).await
+    join_room(&app, &session, &room_id, Vec::new(), body).await
+}
+
+/// Joins a room of this server, or one that others are in.
+async fn join_room(
+    app: &App,
+    session: &Session,
+    room_id_or_alias: &str,
+    via: Vec<String>,
+    body: Entry,
+) -> Result<Json<Value>, ApiError> {
+    session.must_not_be_suspended()?;
+    app.limiter()
+        .check(Class::Join, Key::Name(&session.user_id))?;
+    let (room_id, servers) = room_and_servers(app, session, room_id_or_alias, via).await?;
+    let node = app.node();
+    let mut here = node.is_in_room(&room_id)?;
+    let mut for_authorisation = false;
+    // Twice: after another user of this server got in, the room is here.
+    for _ in 0..2 {
+        if let Some(room) = here {
+            match put(app, session, room, Action::Join, &body).await {
+                Ok(replaced) => {
+                    if let Some(old_room) = replaced {
+                        node.carry_over(session.user, &old_room, room).await?;
+                    }
+                    break;
+                }
+                // Others may let the user in.
+                Err(Refusal::NotHere(error)) if servers.is_empty() => return Err(error),
+                Err(Refusal::NotHere(_)) => for_authorisation = true,
+                Err(Refusal::Refused(error)) => return Err(error),
+            }
+        }
+        let joined = join_elsewhere(app, session, &room_id, &servers, &body, for_authorisation);
+        match joined.await? {
+            JoinedElsewhere::Joined => break,
+            JoinedElsewhere::RoomIsHere => here = node.is_in_room(&room_id)?,
+        }
+    }
+    Ok(Json(json!({ "room_id": room_id })))
+}
+
+async fn join_elsewhere(
+    app: &App,
+    session: &Session,
+    room_id: &str,
+    servers: &[String],
+    body: &Entry,
+    for_authorisation: bool,
+) -> Result<JoinedElsewhere, ApiError> {
+    if servers.is_empty() {
+        return Err(ApiError::not_found("There is no such room"));
+    }
+    let node = app.node();
+    let profile = member_profile(&node.view(), session.user)?;
+    let reason = body.reason.as_deref();
+    let wanted = JoinElsewhere {
+        room_id,
+        user: session.user,
+        user_id: &session.user_id,
+        servers: servers.to_vec(),
+        content: join_content(&profile, reason, &body.custom),
+        for_authorisation,
+    };
+    Ok(node.join_elsewhere(&wanted).await?)
+}
+
+/// The id of a room, and other servers that may be in it: those that the client or the alias names, the server of
+/// who invited the user, those that are known to be in it, the one that made it.
+async fn room_and_servers(
+    app: &App,
+    session: &Session,
+    room_id_or_alias: &str,
+    via: Vec<String>,
+) -> Result<(String, Vec<String>), ApiError> {
+    let node = app.node();
+    let (room_id, mut servers) = if room_id_or_alias.starts_with('!') {
+        (room_id_or_alias.to_owned(), via)
+    } else {
+        check_alias(room_id_or_alias)?;
+        let (room_id, mut servers) = node.resolve_alias(room_id_or_alias).await?;
+        servers.extend(via);
+        (room_id, servers)
+    };
+    let view = node.view();
+    if let Some(room) = find_room(app, &room_id)? {
+        servers.extend(rooms::members::inviting_server(&view, session.user, room)?);
+        servers.extend(rooms::servers::joined(&view, room)?);
+    }
+    servers.extend(event::identifier::domain(&room_id).map(str::to_owned));
+    let mut known = HashSet::new();
+    servers.retain(|server| server != node.server_name() && known.insert(server.clone()));
+    Ok((room_id, servers))
 }
 
 async fn knock(
@@ -63,24 +179,11 @@ async fn knock(
     Params(room_id_or_alias): Params<String>,
     JsonBodyOrEmpty(body): JsonBodyOrEmpty<Entry>,
 ) -> Result<Json<Value>, ApiError> {
-    enter(&app, &session, &room_id_or_alias, Action::Knock, body).await
-}
-
-async fn enter(
-    app: &App,
-    session: &Session,
-    room_id_or_alias: &str,
-    action: Action,
-    body: Entry,
-) -> Result<Json<Value>, ApiError> {
     session.must_not_be_suspended()?;
     app.limiter()
         .check(Class::Join, Key::Name(&session.user_id))?;
-    let (room, room_id) = room_or_alias(app, room_id_or_alias)?;
-    let replaced = put(app, session, room, action, &body).await?;
-    if let Some(old_room) = replaced {
-        app.node().carry_over(session.user, &old_room, room).await?;
-    }
+    let (room, room_id) = room_or_alias(&app, &room_id_or_alias)?;
+    put(&app, &session, room, Action::Knock, &body).await?;
     Ok(Json(json!({ "room_id": room_id })))
 }
 
@@ -91,9 +194,8 @@ async fn put(
     room: RoomSn,
     action: Action,
     entry: &Entry,
-) -> Result<Option<String>, ApiError> {
-    let result = app
-        .node()
+) -> Result<Option<String>, Refusal> {
+    app.node()
         .change_room(room, |writer| -> Result<Option<String>, Refusal> {
             let me = sender(session);
             let wanted = Change {
@@ -112,30 +214,44 @@ async fn put(
             }
             Ok(predecessor_of(writer)?)
         })
-        .await;
-    result.map_err(|Refusal(error)| error)
+        .await
 }
 
 /// Who asks to enter a room is told when there is none, or nobody is left in it.
-struct Refusal(ApiError);
+enum Refusal {
+    /// Another server may let the user in.
+    NotHere(ApiError),
+    Refused(ApiError),
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::NotHere(error) | Refusal::Refused(error) => error,
+        }
+    }
+}
 
 impl From<rooms::Error> for Refusal {
     fn from(error: rooms::Error) -> Self {
-        Refusal(match error {
-            rooms::Error::UnknownRoom => ApiError::not_found("There is no such room"),
-            error => error.into(),
-        })
+        match error {
+            rooms::Error::UnknownRoom => {
+                Refusal::Refused(ApiError::not_found("There is no such room"))
+            }
+            rooms::Error::NotHere(_) => Refusal::NotHere(error.into()),
+            error => Refusal::Refused(error.into()),
+        }
     }
 }
 
 impl From<node::NodeError> for Refusal {
     fn from(error: node::NodeError) -> Self {
-        Refusal(error.into())
+        Refusal::Refused(error.into())
     }
 }
 
 impl From<ApiError> for Refusal {
     fn from(error: ApiError) -> Self {
-        Refusal(error)
+        Refusal::Refused(error)
     }
 }

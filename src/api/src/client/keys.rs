@@ -148,9 +148,7 @@ fn render_query(
     let mut found: Vec<(&str, UserKeys)> = Vec::new();
     for (user_id, devices) in &body.device_keys {
         let keys = match others.users.get(user_id) {
-            Some(KeysOfOther::Kept(user)) => {
-                user_keys(view, Viewer::User(viewer), *user, devices)?
-            }
+            Some(KeysOfOther::Kept(user)) => user_keys(view, Viewer::User(viewer), *user, devices)?,
             Some(KeysOfOther::Asked(answered)) => {
                 let Some(keys) = answered.keys() else {
                     continue;
@@ -246,10 +244,12 @@ async fn claim(
             let wanted_of = wanted.iter().map(|(id, devices)| (id.as_str(), devices));
             let wanted = wanted_of.collect();
             let node = app.node();
-            Ok(match node.claim_keys_of_others(&server, &wanted, timeout).await {
-                Ok(keys) => Claimed::Keys(keys),
-                Err(error) => Claimed::Failure(server, error),
-            })
+            Ok(
+                match node.claim_keys_of_others(&server, &wanted, timeout).await {
+                    Ok(keys) => Claimed::Keys(keys),
+                    Err(error) => Claimed::Failure(server, error),
+                },
+            )
         });
     }
     while claiming.take().await? {}

@@ -1,5 +1,7 @@
 //! The server-server API: one file per module of the specification, each with its routes.
 
+pub mod joins;
+pub mod send;
 pub mod signed;
 
 use axum::Router;
@@ -10,5 +12,5 @@ pub use signed::Signed;
 
 /// All endpoints of the server-server API.
 pub fn routes() -> Router<App> {
-    Router::new()
+    Router::new().merge(joins::routes()).merge(send::routes())
 }

@@ -1,13 +1,13 @@
 //! Entering a room that another server has.
 //! <https://spec.matrix.org/v1.19/server-server-api/#joining-rooms>
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use event::{EventId, RoomRules, identifier};
 use names::RoomSn;
 use store::Txn;
 
+use super::order::in_order;
 use super::{Arrival, Need, Received, Verdict, Verified};
 use crate::{Context, Effects, Error, Result, RoomWriter, event_log};
 
@@ -117,44 +117,4 @@ impl Answer<'_> {
         in_order(&by_id, |event| event.pdu.auth_events().collect())
             .ok_or_else(|| Error::BadEvent("the auth events go in a circle".to_owned()))
     }
-}
-
-/// Events in an order in which each comes after those that it names; of those that are free to come the first by
-/// depth, time and id. Nothing if they name each other in a circle.
-pub(crate) fn in_order<'e>(
-    by_id: &BTreeMap<&'e str, &'e Verified>,
-    named_by: impl Fn(&'e Verified) -> Vec<&'e str>,
-) -> Option<Vec<&'e Verified>> {
-    let rank = |event: &'e Verified| {
-        let pdu = &event.pdu;
-        Reverse((pdu.depth(), pdu.origin_server_ts(), pdu.event_id().as_str()))
-    };
-    let mut waits_for: HashMap<&str, usize> = HashMap::new();
-    let mut waited_for_by: HashMap<&str, Vec<&str>> = HashMap::new();
-    let mut ready = BinaryHeap::new();
-    for (id, event) in by_id {
-        let mut named = named_by(event);
-        named.sort_unstable();
-        named.dedup();
-        named.retain(|name| by_id.contains_key(name));
-        for name in &named {
-            waited_for_by.entry(name).or_default().push(id);
-        }
-        waits_for.insert(id, named.len());
-        if named.is_empty() {
-            ready.push(rank(event));
-        }
-    }
-    let mut order = Vec::with_capacity(by_id.len());
-    while let Some(Reverse((_, _, id))) = ready.pop() {
-        order.extend(by_id.get(id).copied());
-        for later in waited_for_by.remove(id).unwrap_or_default() {
-            let count = waits_for.get_mut(later)?;
-            *count -= 1;
-            if *count == 0 {
-                ready.push(rank(by_id.get(later)?));
-            }
-        }
-    }
-    (order.len() == by_id.len()).then_some(order)
 }

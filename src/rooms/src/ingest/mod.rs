@@ -6,19 +6,21 @@
 //! nothing changed: the caller gets it and comes again.
 
 mod enter;
+mod order;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-pub(crate) use enter::in_order;
 pub use enter::{Answer, Entered, enter};
 use event::signature::{self, Integrity, VerifyKeys};
 use event::state_res::StateKey;
 use event::{
     AuthError, AuthEvent, EventId, FormatError, Pdu, RoomRules, SignatureError, auth, identifier,
 };
-use names::UserSn;
-use store::Position;
+use names::{RoomSn, UserSn};
+pub(crate) use order::in_order;
+pub use order::{in_auth_order, in_prev_order};
+use store::{Position, Read};
 
 use crate::resolve::Difference;
 use crate::schema::{EVENT_IDS, EVENTS};
@@ -28,6 +30,15 @@ use crate::{
     Error, EventNo, Flags, Point, Result, RoomWriter, StoredEvent, auth_index, event_log, graph,
     lines, redactions, state,
 };
+
+/// Whether an event is here, in the room's history or as an outlier.
+///
+/// # Errors
+/// If the store fails.
+pub fn is_here(from: &impl Read, room: RoomSn, event_id: &str) -> Result<bool> {
+    let found = event_log::number(from, event_id)?;
+    Ok(found.is_some_and(|(of, _)| of == room))
+}
 
 /// An event that is as its sender made it, or redacted where it is not.
 #[derive(Clone, Debug)]

@@ -1,0 +1,166 @@
+//! Joining a room by this server: `make_join` and `send_join`.
+//! <https://spec.matrix.org/v1.19/server-server-api/#joining-rooms>
+
+use axum::Router;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, put};
+use bytes::Bytes;
+use node::federation::{EntryRefusal, JoinAnswer};
+use rooms::StoredEvent;
+use rooms::membership::NotHere;
+use rooms::resident::Members;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use crate::app::App;
+use crate::error::{ApiError, ErrCode};
+use crate::federation::Signed;
+use crate::json::{Json, JsonBytes};
+use crate::request::{Params, Query};
+
+/// The endpoints of this file.
+pub fn routes() -> Router<App> {
+    Router::new()
+        .route(
+            "/_matrix/federation/v1/make_join/{room_id}/{user_id}",
+            get(make_join),
+        )
+        .route(
+            "/_matrix/federation/v1/send_join/{room_id}/{event_id}",
+            put(send_join_v1),
+        )
+        .route(
+            "/_matrix/federation/v2/send_join/{room_id}/{event_id}",
+            put(send_join),
+        )
+}
+
+impl From<EntryRefusal> for ApiError {
+    fn from(refusal: EntryRefusal) -> Self {
+        let message = refusal.to_string();
+        match refusal {
+            EntryRefusal::UnknownRoom => ApiError::not_found(message),
+            EntryRefusal::IncompatibleVersion(version) => {
+                ApiError::incompatible_room_version(&version)
+            }
+            EntryRefusal::NotHere(NotHere::CannotTell) => {
+                ApiError::new(ErrCode::UnableToAuthoriseJoin, message)
+            }
+            EntryRefusal::NotHere(NotHere::NobodyMayInvite) => {
+                ApiError::new(ErrCode::UnableToGrantJoin, message)
+            }
+            EntryRefusal::Forbidden(_) => ApiError::forbidden(message),
+            EntryRefusal::Invalid(_) => ApiError::invalid_param(message),
+            EntryRefusal::Failed(error) => error.into(),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Versions {
+    #[serde(default = "first_version")]
+    ver: Vec<String>,
+}
+
+fn first_version() -> Vec<String> {
+    vec!["1".to_owned()]
+}
+
+async fn make_join(
+    State(app): State<App>,
+    Params((room_id, user_id)): Params<(String, String)>,
+    Query(versions): Query<Versions>,
+    signed: Signed,
+) -> Result<Json<Value>, ApiError> {
+    let node = app.node();
+    let template = node
+        .make_join(&signed.origin, &room_id, &user_id, &versions.ver)
+        .await?;
+    let event = RawValue::from_string(template.event).map_err(ApiError::internal)?;
+    Ok(Json(
+        json!({ "room_version": template.version, "event": event }),
+    ))
+}
+
+#[derive(Deserialize)]
+struct Options {
+    #[serde(default)]
+    omit_members: bool,
+}
+
+async fn send_join(
+    State(app): State<App>,
+    Params((room_id, event_id)): Params<(String, String)>,
+    Query(options): Query<Options>,
+    signed: Signed,
+) -> Result<Response, ApiError> {
+    let members = match options.omit_members {
+        true => Members::Omitted,
+        false => Members::All,
+    };
+    let answer = enter(&app, &signed, &room_id, &event_id, members).await?;
+    Ok(JsonBytes(written(app.node().server_name(), &answer)).into_response())
+}
+
+async fn send_join_v1(
+    State(app): State<App>,
+    Params((room_id, event_id)): Params<(String, String)>,
+    signed: Signed,
+) -> Result<Response, ApiError> {
+    let answer = enter(&app, &signed, &room_id, &event_id, Members::All).await?;
+    let mut body = b"[200,".to_vec();
+    body.extend_from_slice(&written(app.node().server_name(), &answer));
+    body.push(b']');
+    Ok(JsonBytes(body.into()).into_response())
+}
+
+async fn enter(
+    app: &App,
+    signed: &Signed,
+    room_id: &str,
+    event_id: &str,
+    members: Members,
+) -> Result<JoinAnswer, ApiError> {
+    let (origin, event) = (&signed.origin, signed.body().clone());
+    let node = app.node();
+    Ok(node
+        .send_join(origin, room_id, event_id, event, members)
+        .await?)
+}
+
+/// The answer, with the events' bytes as they are stored.
+fn written(server_name: &str, answer: &JoinAnswer) -> Bytes {
+    let size = |events: &[StoredEvent]| -> usize { events.iter().map(|e| e.json.len() + 1).sum() };
+    let events = size(&answer.state.state) + size(&answer.state.auth_chain);
+    let mut out = Vec::with_capacity(events + answer.event.len() + 256);
+    out.extend_from_slice(b"{\"origin\":");
+    event::json::write_string(&mut out, server_name);
+    out.extend_from_slice(b",\"event\":");
+    out.extend_from_slice(answer.event.as_bytes());
+    out.extend_from_slice(b",\"state\":");
+    write_events(&mut out, &answer.state.state);
+    out.extend_from_slice(b",\"auth_chain\":");
+    write_events(&mut out, &answer.state.auth_chain);
+    match &answer.servers {
+        None => out.extend_from_slice(b",\"members_omitted\":false}"),
+        Some(servers) => {
+            out.extend_from_slice(b",\"members_omitted\":true,\"servers_in_room\":");
+            out.extend_from_slice(json!(servers).to_string().as_bytes());
+            out.push(b'}');
+        }
+    }
+    out.into()
+}
+
+fn write_events(out: &mut Vec<u8>, events: &[StoredEvent]) {
+    out.push(b'[');
+    for (index, event) in events.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(event.json.as_bytes());
+    }
+    out.push(b']');
+}

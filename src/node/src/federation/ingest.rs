@@ -1,0 +1,481 @@
+//! Taking in the events of a room that other servers send. What an event needs and this server does not have is
+//! fetched from who sent it: first the events before it, then, where there are too many of these, the state that
+//! one of them stands on, and what authorises them.
+//!
+//! Invariants:
+//! - No lock is held while a peer is waited for; so a slow peer delays what it sent itself and nothing else.
+//! - The rounds of fetching, the events fetched and the time are bounded for each call.
+//! - What was kept before something could not be fetched stays: asked again, it is known.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use event::{EventId, RoomRules};
+use names::RoomSn;
+use rooms::ingest::{self, Arrival, Need, Received, Verdict, Verified};
+use rooms::{RoomWriter, event_log};
+use store::Read;
+use tokio::task::JoinSet;
+
+use crate::room::touched;
+use crate::{Lane, Lock, Node, NodeError};
+
+/// Requests to the peer for what is missing, for one call.
+const MOST_ROUNDS: u32 = 24;
+
+/// Requests for the events before one, before its state is asked for instead.
+const MOST_GAP_ROUNDS: u32 = 5;
+
+/// Events asked for in one such request: others give no more.
+const GAP_LIMIT: usize = 20;
+
+/// Missing events of a state that are fetched one by one; more are fetched with the whole state.
+const MOST_SINGLE_EVENTS: usize = 100;
+
+/// Single events fetched at once.
+const AT_ONCE: usize = 8;
+
+/// How long one call may fetch.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Events kept in one change.
+const EVENTS_PER_CHANGE: usize = 100;
+
+/// How an event comes into the room.
+#[derive(Clone, Debug)]
+enum Way {
+    Live,
+    AfterGap(Arc<[EventId]>),
+    Outlier,
+}
+
+#[derive(Clone, Debug)]
+struct Item {
+    event: Verified,
+    way: Way,
+    /// It was sent, and not only fetched: what becomes of it is answered.
+    is_asked: bool,
+}
+
+/// What became of one event.
+pub type Outcome = Result<Verdict, NodeError>;
+
+/// Outcomes by event id; a known event has none but that it is known, as [`Verdict::Accepted`].
+pub type Outcomes = Vec<(EventId, Outcome)>;
+
+/// What is left after some events were kept.
+struct Kept {
+    rest: VecDeque<Item>,
+    outcomes: Outcomes,
+    need: Option<Need>,
+}
+
+/// What is fetched from one peer for one call.
+pub(super) struct Ingest<'a> {
+    pub(super) node: &'a Arc<Node>,
+    pub(super) room: RoomSn,
+    pub(super) room_id: &'a str,
+    pub(super) rules: &'static RoomRules,
+    pub(super) peer: &'a str,
+    rounds: u32,
+    gap_rounds: u32,
+    until: Instant,
+}
+
+impl Node {
+    /// Takes in events of a room that `peer` sent, in their order.
+    ///
+    /// # Errors
+    /// If the room is not known here or the store fails; what is wrong with one event is its own outcome.
+    pub async fn take_in(
+        self: &Arc<Self>,
+        room: RoomSn,
+        room_id: &str,
+        peer: &str,
+        events: Vec<Verified>,
+    ) -> Result<Outcomes, NodeError> {
+        let mut ingest = Ingest::new(self, room, room_id, peer)?;
+        let items = events.into_iter().map(|event| Item {
+            event,
+            way: Way::Live,
+            is_asked: true,
+        });
+        ingest.run(items.collect()).await
+    }
+}
+
+impl Node {
+    /// Takes in one event that has to count.
+    ///
+    /// # Errors
+    /// As [`Node::take_in`]; and [`rooms::Error::NotAllowed`] if it does not.
+    pub async fn take_in_one(
+        self: &Arc<Self>,
+        room: RoomSn,
+        room_id: &str,
+        peer: &str,
+        event: Verified,
+    ) -> Result<(), NodeError> {
+        let outcomes = self.take_in(room, room_id, peer, vec![event]).await?;
+        for (_, outcome) in outcomes {
+            match outcome? {
+                Verdict::Accepted => {}
+                Verdict::Rejected(error) | Verdict::SoftFailed(error) => {
+                    return Err(rooms::Error::NotAllowed(error).into());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<'a> Ingest<'a> {
+    pub(super) fn new(
+        node: &'a Arc<Node>,
+        room: RoomSn,
+        room_id: &'a str,
+        peer: &'a str,
+    ) -> Result<Self, NodeError> {
+        let head = event_log::head(&node.store().head(), room)?;
+        let head = head.ok_or(rooms::Error::UnknownRoom)?;
+        let rules = head
+            .rules()
+            .ok_or_else(|| rooms::Error::UnsupportedVersion(head.version.clone()))?;
+        Ok(Self {
+            node,
+            room,
+            room_id,
+            rules,
+            peer,
+            rounds: 0,
+            gap_rounds: 0,
+            until: Instant::now() + PATIENCE,
+        })
+    }
+
+    /// Takes in events, each after what it needs.
+    async fn run(&mut self, mut items: VecDeque<Item>) -> Result<Outcomes, NodeError> {
+        let mut outcomes = Outcomes::new();
+        while !items.is_empty() {
+            let kept = self.keep(items).await?;
+            items = kept.rest;
+            outcomes.extend(kept.outcomes);
+            let Some(need) = kept.need else { continue };
+            let Some(item) = items.pop_front() else {
+                continue;
+            };
+            match self.provide(&item, need).await {
+                Ok(Provided { before, way }) => {
+                    items.push_front(Item { way, ..item });
+                    for event in before.into_iter().rev() {
+                        items.push_front(event);
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(
+                        room = self.room_id, peer = self.peer, event = %item.event.pdu().event_id(), %error,
+                        "an event was dropped for what it needs"
+                    );
+                    if item.is_asked {
+                        outcomes.push((item.event.pdu().event_id().clone(), Err(error)));
+                    }
+                }
+            }
+        }
+        Ok(outcomes)
+    }
+
+    /// Keeps the first events, up to one that needs something, in one change.
+    async fn keep(&self, items: VecDeque<Item>) -> Result<Kept, NodeError> {
+        let guard = self.node.lock(Lock::Room(self.room)).await;
+        let (node, room) = (Arc::clone(self.node), self.room);
+        let work = move || -> Result<_, NodeError> {
+            let mut txn = node.begin();
+            let mut writer = RoomWriter::open(&mut txn, node.room_context(), room)?;
+            let kept = receive(&mut writer, items)?;
+            let touched = touched(room, &writer.finish());
+            Ok((txn, touched, kept))
+        };
+        let (txn, touched, kept) = self.node.run(Lane::Bulk, work).await??;
+        self.node.commit_room(guard, txn, touched).await?;
+        Ok(kept)
+    }
+
+    /// One more request to the peer, if the bounds allow it.
+    pub(super) fn take_round(&mut self) -> Result<(), NodeError> {
+        self.rounds += 1;
+        if self.rounds > MOST_ROUNDS || Instant::now() > self.until {
+            return Err(NodeError::Unobtainable("it would take too many requests"));
+        }
+        Ok(())
+    }
+
+    async fn provide(&mut self, item: &Item, need: Need) -> Result<Provided, NodeError> {
+        let event_id = item.event.pdu().event_id();
+        match need {
+            Need::Users(users) => {
+                self.node.names().number_users(self.node.store(), &users)?;
+                Ok(Provided::same(item))
+            }
+            Need::PrevEvents(_) => self.fill_gap(item).await,
+            Need::AuthEvents(missing) => {
+                self.take_round()?;
+                let chain = self
+                    .node
+                    .fetch_event_auth(self.peer, self.room_id, event_id)
+                    .await;
+                let before = match chain {
+                    Ok(events) => self.outliers(events).await?,
+                    Err(error) => {
+                        tracing::debug!(%error, peer = self.peer, "no auth chain, asking for its events");
+                        self.single_events(&missing).await?
+                    }
+                };
+                self.must_bring_something(item, before)
+            }
+            Need::State(missing) => {
+                self.take_round()?;
+                let before = if missing.len() > MOST_SINGLE_EVENTS {
+                    let (node, peer) = (self.node, self.peer);
+                    let events = node.fetch_state(peer, self.room_id, event_id).await?;
+                    self.outliers(events).await?
+                } else {
+                    self.single_events(&missing).await?
+                };
+                self.must_bring_something(item, before)
+            }
+        }
+    }
+
+    fn must_bring_something(&self, item: &Item, before: Vec<Item>) -> Result<Provided, NodeError> {
+        if before.is_empty() {
+            return Err(NodeError::Unobtainable("the peer does not have it"));
+        }
+        Ok(Provided {
+            before,
+            way: item.way.clone(),
+        })
+    }
+
+    /// The events before one that came live; or the state that it stands on.
+    async fn fill_gap(&mut self, item: &Item) -> Result<Provided, NodeError> {
+        let event_id = item.event.pdu().event_id();
+        if self.gap_rounds < MOST_GAP_ROUNDS {
+            self.gap_rounds += 1;
+            self.take_round()?;
+            let head = event_log::head(&self.node.store().head(), self.room)?;
+            let head = head.ok_or(rooms::Error::UnknownRoom)?;
+            let known = head.extremities.into_iter().map(|(_, id)| id);
+            let known: Vec<String> = known.take(GAP_LIMIT).collect();
+            let (node, peer) = (self.node, self.peer);
+            let events = node
+                .fetch_missing_events(peer, self.room_id, event_id, &known, GAP_LIMIT)
+                .await;
+            match events {
+                Ok(events) => {
+                    let events = self.new_events(events).await?;
+                    let events = ingest::in_prev_order(events)?;
+                    let leads_here = events.iter().any(|event| {
+                        let mut prev_events = item.event.pdu().prev_events();
+                        prev_events.any(|id| event.pdu().event_id().as_str() == id)
+                    });
+                    if leads_here {
+                        let before = events.into_iter().map(|event| Item {
+                            event,
+                            way: Way::Live,
+                            is_asked: false,
+                        });
+                        return Ok(Provided {
+                            before: before.collect(),
+                            way: Way::Live,
+                        });
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(%error, peer, "no missing events, asking for the state");
+                }
+            }
+        }
+        let (before, state) = self.state_at(event_id).await?;
+        Ok(Provided {
+            before,
+            way: Way::AfterGap(state.into()),
+        })
+    }
+
+    /// The state before an event, as the peer has it; and those of its events that are not here.
+    async fn state_at(
+        &mut self,
+        event_id: &EventId,
+    ) -> Result<(Vec<Item>, Vec<EventId>), NodeError> {
+        self.take_round()?;
+        let (node, peer) = (self.node, self.peer);
+        let state = node.fetch_state_ids(peer, self.room_id, event_id).await?;
+        let mut missing = state.auth_chain;
+        missing.extend_from_slice(&state.state);
+        let missing = missing_of(&node.store().head(), self.room, missing)?;
+        let before = if missing.is_empty() {
+            Vec::new()
+        } else if missing.len() > MOST_SINGLE_EVENTS {
+            self.take_round()?;
+            let events = node.fetch_state(peer, self.room_id, event_id).await?;
+            self.outliers(events).await?
+        } else {
+            self.single_events(&missing).await?
+        };
+        Ok((before, state.state))
+    }
+
+    /// Keeps the state before an event, as the peer has it, as outliers; its ids.
+    pub(super) async fn keep_state_at(
+        &mut self,
+        event_id: &EventId,
+    ) -> Result<Vec<EventId>, NodeError> {
+        let (before, state) = self.state_at(event_id).await?;
+        self.run(before.into()).await?;
+        Ok(state)
+    }
+
+    /// Fetches events one by one and keeps them as outliers.
+    pub(super) async fn keep_single_events(&mut self, ids: &[EventId]) -> Result<(), NodeError> {
+        self.take_round()?;
+        let items = self.single_events(ids).await?;
+        self.run(items.into()).await?;
+        Ok(())
+    }
+
+    /// Fetches events one by one; those that can't be had are left out.
+    async fn single_events(&mut self, ids: &[EventId]) -> Result<Vec<Item>, NodeError> {
+        let mut fetched: Vec<Bytes> = Vec::with_capacity(ids.len());
+        for ids in ids.chunks(AT_ONCE) {
+            let mut requests = JoinSet::new();
+            for id in ids {
+                let (node, peer) = (Arc::clone(self.node), self.peer.to_owned());
+                let id = id.clone();
+                requests.spawn(async move { node.fetch_event(&peer, &id).await });
+            }
+            while let Some(answer) = requests.join_next().await {
+                match answer {
+                    Ok(Ok(event)) => fetched.push(event),
+                    Ok(Err(error)) => {
+                        tracing::debug!(%error, peer = self.peer, "an event is not there")
+                    }
+                    Err(error) => tracing::debug!(%error, "a request was broken off"),
+                }
+            }
+            if Instant::now() > self.until {
+                break;
+            }
+        }
+        self.outliers(fetched).await
+    }
+
+    /// Those of the events that are not here yet, as outliers, each after those that authorise it.
+    async fn outliers(&self, events: Vec<Bytes>) -> Result<Vec<Item>, NodeError> {
+        let events = self.new_events(events).await?;
+        let events = ingest::in_auth_order(events)?;
+        let items = events.into_iter().map(|event| Item {
+            event,
+            way: Way::Outlier,
+            is_asked: false,
+        });
+        Ok(items.collect())
+    }
+
+    /// Those of the events that hold, are of the room, and are not here yet.
+    pub(super) async fn new_events(&self, events: Vec<Bytes>) -> Result<Vec<Verified>, NodeError> {
+        let verified = self.node.verify_events(self.rules, events).await?;
+        let mut new: BTreeMap<EventId, Verified> = BTreeMap::new();
+        for event in verified {
+            match event {
+                Ok(event) if event.pdu().room_id() == self.room_id => {
+                    new.insert(event.pdu().event_id().clone(), event);
+                }
+                Ok(_) => tracing::debug!(peer = self.peer, "got an event of another room"),
+                Err(error) => tracing::debug!(%error, peer = self.peer, "got a bad event"),
+            }
+        }
+        let ids = new.keys().cloned().collect();
+        let missing = missing_of(&self.node.store().head(), self.room, ids)?;
+        new.retain(|id, _| missing.binary_search(id).is_ok());
+        Ok(new.into_values().collect())
+    }
+}
+
+/// What an event needed, to be taken in before it; and how it comes then.
+struct Provided {
+    before: Vec<Item>,
+    way: Way,
+}
+
+impl Provided {
+    fn same(item: &Item) -> Self {
+        Self {
+            before: Vec::new(),
+            way: item.way.clone(),
+        }
+    }
+}
+
+/// The ids of events that are not here at all, in order.
+fn missing_of(
+    from: &impl Read,
+    room: RoomSn,
+    mut ids: Vec<EventId>,
+) -> Result<Vec<EventId>, NodeError> {
+    ids.sort_unstable();
+    ids.dedup();
+    let mut missing = Vec::new();
+    for id in ids {
+        if !ingest::is_here(from, room, &id)? {
+            missing.push(id);
+        }
+    }
+    Ok(missing)
+}
+
+/// Takes in the first events, up to one that needs something.
+fn receive(writer: &mut RoomWriter<'_>, mut items: VecDeque<Item>) -> Result<Kept, NodeError> {
+    let mut outcomes = Outcomes::new();
+    let mut need = None;
+    let mut kept = 0;
+    while let Some(item) = items.front() {
+        if kept == EVENTS_PER_CHANGE {
+            break;
+        }
+        let arrival = match &item.way {
+            Way::Live => Arrival::Live,
+            Way::AfterGap(state) => Arrival::AfterGap { state },
+            Way::Outlier => Arrival::Outlier,
+        };
+        let outcome = match writer.receive(&item.event, arrival) {
+            Ok(Received::Need(missing)) => {
+                need = Some(missing);
+                break;
+            }
+            Ok(Received::Known(_)) => Ok(Verdict::Accepted),
+            Ok(Received::Stored { verdict, .. }) => {
+                kept += 1;
+                Ok(verdict)
+            }
+            // Nothing was changed: it is this event alone that is wrong.
+            Err(error @ rooms::Error::BadEvent(_)) => Err(error.into()),
+            Err(error) => return Err(error.into()),
+        };
+        if let Ok(Verdict::Rejected(error) | Verdict::SoftFailed(error)) = &outcome {
+            let event = item.event.pdu().event_id();
+            tracing::debug!(%event, %error, "an event does not count");
+        }
+        if item.is_asked {
+            outcomes.push((item.event.pdu().event_id().clone(), outcome));
+        }
+        items.pop_front();
+    }
+    Ok(Kept {
+        rest: items,
+        outcomes,
+        need,
+    })
+}

@@ -1,0 +1,74 @@
+//! What a server gives to another whose user joins a room by it: the state before the join, and what authorises it.
+//! <https://spec.matrix.org/v1.19/server-server-api/#put_matrixfederationv2send_joinroomideventid>
+
+use std::collections::BTreeSet;
+
+use names::RoomSn;
+use store::Read;
+
+use crate::{EventNo, Flags, Result, StoredEvent, auth_index, event_log, graph, state};
+
+/// The state before an event, with the events that authorise it.
+#[derive(Clone, Debug, Default)]
+pub struct StateEvents {
+    /// The events of the state.
+    pub state: Vec<StoredEvent>,
+    /// Their auth chains, and that of the event itself; without what is in the state.
+    pub auth_chain: Vec<StoredEvent>,
+}
+
+/// Whether the members are part of what is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Members {
+    /// All of them.
+    All,
+    /// Only those that authorise something else, in the auth chain: a faster join asks for the rest later.
+    Omitted,
+}
+
+/// The state right before an accepted event of the room. Nothing if there is no such event.
+///
+/// # Errors
+/// If the store fails.
+pub fn state_before(
+    from: &impl Read,
+    room: RoomSn,
+    event_id: &str,
+    members: Members,
+) -> Result<Option<StateEvents>> {
+    let Some(no) = event_log::find_in(from, room, event_id)? else {
+        return Ok(None);
+    };
+    let event = event_log::get(from, room, no)?;
+    let Some(event) = event.filter(|event| !event.flags.has(Flags::REJECTED)) else {
+        return Ok(None);
+    };
+    let Some(point) = graph::state_before(no, &event) else {
+        return Ok(None);
+    };
+    let mut numbers = BTreeSet::new();
+    for entry in state::all_at(from, room, point)? {
+        if members == Members::All || entry.event_type != "m.room.member" {
+            numbers.insert(entry.event);
+        }
+    }
+    let mut named = BTreeSet::new();
+    let own = event.outlier.unwrap_or(no);
+    for no in numbers.iter().chain([&own]) {
+        if let Some(node) = auth_index::node(from, room, *no)? {
+            named.extend(node.auth_events);
+        }
+    }
+    let mut chain = auth_index::chain(from, room, named)?;
+    chain.retain(|no| !numbers.contains(no));
+    Ok(Some(StateEvents {
+        state: events(from, room, numbers)?,
+        auth_chain: events(from, room, chain)?,
+    }))
+}
+
+fn events(from: &impl Read, room: RoomSn, numbers: BTreeSet<EventNo>) -> Result<Vec<StoredEvent>> {
+    let numbers: Vec<EventNo> = numbers.into_iter().collect();
+    let found = event_log::get_many(from, room, &numbers)?;
+    Ok(found.into_iter().map(|(_, event)| event).collect())
+}
