@@ -71,8 +71,8 @@ pub struct Node {
     key_ring: federation::key_ring::KeyRing,
     transactions: federation::Answers,
     remote_aliases: federation::RemoteAliases,
-    key_fetches: federation::remote_keys::KeyFetches,
-    profiles: federation::profiles::Profiles,
+    key_fetches: federation::KeyFetches,
+    profiles: federation::Profiles,
     /// For the states of sliding sync, which are not kept over a restart: begins at random, so that a
     /// position from before one is hardly taken for one from after it.
     next_generation: AtomicU64,
