@@ -68,11 +68,12 @@ pub struct Node {
     user_rooms: user_rooms::UserRooms,
     jobs: jobs::Jobs,
     remote: Arc<Remote>,
+    key_ring: federation::key_ring::KeyRing,
     transactions: federation::Answers,
     remote_aliases: federation::RemoteAliases,
     told_spaces: federation::ToldSpaces,
-    key_fetches: federation::remote_keys::KeyFetches,
-    profiles: federation::profiles::Profiles,
+    key_fetches: federation::KeyFetches,
+    profiles: federation::Profiles,
     /// For the states of sliding sync, which are not kept over a restart: begins at random, so that a
     /// position from before one is hardly taken for one from after it.
     next_generation: AtomicU64,
@@ -113,6 +114,7 @@ impl Node {
             user_rooms: user_rooms::UserRooms::default(),
             jobs: jobs::Jobs::default(),
             remote,
+            key_ring: federation::key_ring::KeyRing::default(),
             transactions: federation::Answers::default(),
             remote_aliases: federation::RemoteAliases::default(),
             told_spaces: federation::ToldSpaces::default(),

@@ -1,29 +1,11 @@
 //! What other parts of federation are asked for and do not give yet: each goes away with the part that gives it.
 
 use bytes::Bytes;
-use event::RoomRules;
 use names::RoomSn;
-use rooms::ingest::{self, Refusal, Verified};
 
 use crate::{Node, NodeError};
 
 impl Node {
-    /// Checks 1 to 3 of events, with the keys of their servers.
-    ///
-    /// # Errors
-    /// If the work could not be done; what is wrong with one event is its own answer.
-    pub async fn verify_events(
-        &self,
-        rules: &'static RoomRules,
-        events: Vec<Bytes>,
-    ) -> Result<Vec<Result<Verified, Refusal>>, NodeError> {
-        let no_keys = |_: &str, _: &str| None;
-        let events = events.iter();
-        Ok(events
-            .map(|event| ingest::verify(rules, event, &no_keys))
-            .collect())
-    }
-
     /// Sends an event of another server, that came in by this one, on to the servers of the room.
     ///
     /// # Errors
