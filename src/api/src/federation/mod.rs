@@ -1,5 +1,7 @@
 //! The server-server API: one file per module of the specification, each with its routes.
 
+pub mod handovers;
+pub mod invites;
 pub mod joins;
 pub mod send;
 pub mod signed;
@@ -12,5 +14,9 @@ pub use signed::Signed;
 
 /// All endpoints of the server-server API.
 pub fn routes() -> Router<App> {
-    Router::new().merge(joins::routes()).merge(send::routes())
+    Router::new()
+        .merge(handovers::routes())
+        .merge(invites::routes())
+        .merge(joins::routes())
+        .merge(send::routes())
 }

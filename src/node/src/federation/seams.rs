@@ -37,19 +37,6 @@ impl Node {
     pub async fn relay(&self, _room: RoomSn, _event_id: &str) -> Result<(), NodeError> {
         Ok(())
     }
-
-    /// Takes in events of a room that this server is not in: an invitation may be withdrawn by one.
-    ///
-    /// # Errors
-    /// If the store fails.
-    pub(crate) async fn receive_from_outside(
-        &self,
-        _origin: &str,
-        _room_id: &str,
-        _events: Vec<Bytes>,
-    ) -> Result<(), NodeError> {
-        Ok(())
-    }
 }
 
 impl Node {
