@@ -68,7 +68,11 @@ pub struct Node {
     user_rooms: user_rooms::UserRooms,
     jobs: jobs::Jobs,
     remote: Arc<Remote>,
+    key_ring: federation::key_ring::KeyRing,
     transactions: federation::Answers,
+    remote_aliases: federation::RemoteAliases,
+    key_fetches: federation::remote_keys::KeyFetches,
+    profiles: federation::profiles::Profiles,
     /// For the states of sliding sync, which are not kept over a restart: begins at random, so that a
     /// position from before one is hardly taken for one from after it.
     next_generation: AtomicU64,
@@ -109,7 +113,11 @@ impl Node {
             user_rooms: user_rooms::UserRooms::default(),
             jobs: jobs::Jobs::default(),
             remote,
+            key_ring: federation::key_ring::KeyRing::default(),
             transactions: federation::Answers::default(),
+            remote_aliases: federation::RemoteAliases::default(),
+            key_fetches: Default::default(),
+            profiles: Default::default(),
             next_generation: AtomicU64::new(rand::random::<u64>() >> 16),
             shutdown: CancellationToken::new(),
             store: Arc::new(store),
@@ -180,6 +188,11 @@ impl Node {
     /// The way to other servers.
     pub fn remote(&self) -> &Arc<Remote> {
         &self.remote
+    }
+
+    /// Where aliases of other servers lead.
+    pub(crate) fn remote_aliases(&self) -> &federation::RemoteAliases {
+        &self.remote_aliases
     }
 
     /// What a writer of rooms needs from outside.

@@ -11,12 +11,12 @@ use store::{Direction, Read};
 
 use crate::schema::{
     ALIASES, CITATIONS, HEADS, LINES, MARKS, MEMBERS, MISSING, OUTSIDE, RECEIPT_LOG, RECEIPTS,
-    RELATIONS, ROOM_ALIASES, ROOM_SERVERS, ROOMS_OF_SERVER, STATE, STATE_HISTORY, STATE_LOG,
-    THREADS, TIMESTAMPS, USER_ROOMS,
+    RELATIONS, REMOTE_ROOMS, ROOM_ALIASES, ROOM_SERVERS, ROOMS_OF_SERVER, STATE, STATE_HISTORY,
+    STATE_LOG, THREADS, TIMESTAMPS, USER_ROOMS,
 };
 use crate::{
     EventNo, Flags, Point, Result, RoomHead, StateDelta, StoredEvent, auth_index, event_log,
-    relations, servers, state,
+    members, relations, servers, state,
 };
 
 /// Checks one room; `report` hears of everything that is not as it must be.
@@ -350,6 +350,9 @@ impl<'a, R: Read> Walk<'a, R> {
             if !user.is_local() && member.membership() == Membership::Join {
                 let server = identifier::domain(&id).unwrap_or_default();
                 *servers.entry(server.to_owned()).or_default() += 1;
+                if !REMOTE_ROOMS.contains(self.from, &(user, self.room))? {
+                    say(format!("the rooms of {id} lack this one"));
+                }
             }
             if user.is_local() {
                 let own = USER_ROOMS.get(self.from, &(user, self.room))?;
@@ -517,6 +520,15 @@ pub fn all(
             report(format!(
                 "server {server} has room {} but is not in it",
                 room.0
+            ));
+        }
+    }
+    for row in REMOTE_ROOMS.scan(from, &(), Direction::Forward) {
+        let ((user, room), _) = row?;
+        if members::membership(from, room, user)? != Membership::Join {
+            report(format!(
+                "user {} has room {} but is not in it",
+                user.0, room.0
             ));
         }
     }

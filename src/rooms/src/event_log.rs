@@ -118,7 +118,7 @@ pub fn outliers<'a>(
 }
 
 /// The first event of the room's history that is here.
-pub(crate) fn first(from: &impl Read, room: RoomSn) -> Result<Option<EventNo>> {
+pub fn first(from: &impl Read, room: RoomSn) -> Result<Option<EventNo>> {
     let first = forwards(from, room, EventNo::MIN).next();
     Ok(first.transpose()?.map(|(no, _)| no))
 }

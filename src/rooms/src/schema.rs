@@ -53,6 +53,9 @@ pub(crate) const ROOM_SERVERS: Table<(RoomSn, String), RoomServer> =
 /// Rooms by the other servers that are in them.
 pub(crate) const ROOMS_OF_SERVER: Table<(String, RoomSn), ()> =
     Table::derived(Family::Rooms, 20, "rooms_of_server", "rooms::check");
+/// Rooms to which a user of another server is joined, and where they joined.
+pub(crate) const REMOTE_ROOMS: Table<(UserSn, RoomSn), At<()>> =
+    Table::source(Family::Rooms, 21, "remote_rooms");
 /// Rooms by local user.
 pub(crate) const USER_ROOMS: Table<(UserSn, RoomSn), At<UserRoom>> =
     Table::source(Family::Rooms, 3, "user_rooms");
@@ -132,6 +135,7 @@ pub const TABLES: &[TableInfo] = &[
     MEMBERS.info(),
     ROOM_SERVERS.info(),
     ROOMS_OF_SERVER.info(),
+    REMOTE_ROOMS.info(),
     USER_ROOMS.info(),
     STRIPPED_STATE.info(),
     OUTSIDE.info(),

@@ -34,14 +34,22 @@ pub fn is_joined(from: &impl Read, room: RoomSn, server: &str) -> Result<bool> {
     Ok(ROOMS_OF_SERVER.contains(from, &(server.to_owned(), room))?)
 }
 
+/// Where the server's present time in the room began; nothing if it is not in the room.
+pub fn joined_since(from: &impl Read, room: RoomSn, server: &str) -> Result<Option<EventNo>> {
+    let entry = ROOM_SERVERS.get(from, &(room, server.to_owned()))?;
+    Ok(entry
+        .filter(|entry| entry.joined > 0)
+        .map(|entry| entry.since))
+}
+
 /// Whether any other server has, or ever had, joined users.
 pub fn any_known(from: &impl Read, room: RoomSn) -> Result<bool> {
     let first = ROOM_SERVERS.scan(from, &(room,), Direction::Forward).next();
     Ok(first.transpose()?.is_some())
 }
 
-/// Whom an event at `place` concerns: the servers that are in the room now, and those that left it at `place` or
-/// later, in the order of their names.
+/// Whom an event at `place` concerns: the servers that were in the room right before it or right after it, in the order
+/// of their names. One that came and went since may be missing.
 pub fn concerned(from: &impl Read, room: RoomSn, place: EventNo) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for row in ROOM_SERVERS.scan(from, &(room,), Direction::Forward) {

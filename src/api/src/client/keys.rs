@@ -128,7 +128,10 @@ fn render_query(
     for (user_id, devices) in &body.device_keys {
         match local_user(app, view, user_id)? {
             Whose::Local(user) => {
-                found.push((user_id, user_keys(view, session.owner(), user, devices)?));
+                found.push((
+                    user_id,
+                    user_keys(view, Some(session.owner()), user, devices)?,
+                ));
             }
             Whose::Unknown => {}
             Whose::Remote(server) => {

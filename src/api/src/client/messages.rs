@@ -1,11 +1,14 @@
 //! Reading a room's history page by page.
 //! <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3roomsroomidmessages>
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
 use event::json;
 use node::Lane;
+use node::federation::has_gaps;
 use rooms::EventNo;
 use rooms::history::{self, Span, Way};
 use serde::Deserialize;
@@ -28,6 +31,8 @@ pub fn routes() -> Router<App> {
 const DEFAULT_LIMIT: u64 = 10;
 /// The most events of a page.
 const MOST_LIMIT: u64 = 1000;
+/// Times that history is fetched from other servers for one page.
+const MOST_BACKFILLS: usize = 3;
 /// Pages up to this length are read between two other requests.
 const MOST_INLINE: usize = 100;
 
@@ -93,11 +98,37 @@ async fn messages(
     };
     let start = asked.from.filter(|text| !text.is_empty());
     let start = start.unwrap_or_else(|| PaginationToken::Place(span.start).to_string());
-    if span.limit <= MOST_INLINE {
-        return render(&reader, span, &filter, &start);
+    let asked = Arc::new((filter, start));
+    let mut reader = Arc::new(reader);
+    for _ in 0..MOST_BACKFILLS {
+        let page = rendered(&app, &reader, span, &asked).await?;
+        if !page.ends_at_gap || !app.node().backfill(span.room).await? {
+            return Ok(page.body);
+        }
+        reader = Arc::new(RoomReader::open(&app, &session, &room_id)?);
     }
-    let page = move || render(&reader, span, &filter, &start);
+    Ok(rendered(&app, &reader, span, &asked).await?.body)
+}
+
+async fn rendered(
+    app: &App,
+    reader: &Arc<RoomReader>,
+    span: Span,
+    asked: &Arc<(Arc<RoomEventFilter>, String)>,
+) -> Result<Rendered, ApiError> {
+    if span.limit <= MOST_INLINE {
+        return render(reader, span, &asked.0, &asked.1);
+    }
+    let (reader, asked) = (Arc::clone(reader), Arc::clone(asked));
+    let page = move || render(&reader, span, &asked.0, &asked.1);
     app.node().run(Lane::Interactive, page).await?
+}
+
+/// A page as the client gets it.
+struct Rendered {
+    body: JsonBytes,
+    /// It is shorter than it might be, and other servers have history from before it.
+    ends_at_gap: bool,
 }
 
 fn render(
@@ -105,7 +136,7 @@ fn render(
     span: Span,
     filter: &RoomEventFilter,
     start: &str,
-) -> Result<JsonBytes, ApiError> {
+) -> Result<Rendered, ApiError> {
     let lens = reader.lens(filter)?;
     // A page that the filter cut short has an end as well: without the filter there is more.
     let mut left_out = false;
@@ -128,7 +159,12 @@ fn render(
     renderer.list(&mut out, &page.events)?;
     out.extend_from_slice(b",\"start\":");
     json::write_string(&mut out, start);
-    if let Some(next) = page.next.or(end_of_chunk) {
+    let is_at_start = span.way == Way::Backward && page.next.is_none() && span.end == EventNo::MIN;
+    let ends_at_gap = is_at_start && has_gaps(&reader.view, span.room)?;
+    // What is before the gap may come yet: who reads on asks for it again.
+    let end_at_gap = page.events.last().filter(|_| ends_at_gap);
+    let end_at_gap = end_at_gap.map(|(no, _)| *no);
+    if let Some(next) = page.next.or(end_of_chunk).or(end_at_gap) {
         let end = PaginationToken::Place(next);
         out.extend_from_slice(format!(",\"end\":\"{end}\"").as_bytes());
     }
@@ -140,5 +176,8 @@ fn render(
         renderer.list_at(&mut out, &members)?;
     }
     out.push(b'}');
-    Ok(JsonBytes(out.into()))
+    Ok(Rendered {
+        body: JsonBytes(out.into()),
+        ends_at_gap: ends_at_gap && page.events.len() < span.limit,
+    })
 }

@@ -72,12 +72,13 @@ struct Kept {
     need: Option<Need>,
 }
 
-struct Ingest<'a> {
-    node: &'a Arc<Node>,
-    room: RoomSn,
-    room_id: &'a str,
-    rules: &'static RoomRules,
-    peer: &'a str,
+/// What is fetched from one peer for one call.
+pub(super) struct Ingest<'a> {
+    pub(super) node: &'a Arc<Node>,
+    pub(super) room: RoomSn,
+    pub(super) room_id: &'a str,
+    pub(super) rules: &'static RoomRules,
+    pub(super) peer: &'a str,
     rounds: u32,
     gap_rounds: u32,
     until: Instant,
@@ -95,21 +96,7 @@ impl Node {
         peer: &str,
         events: Vec<Verified>,
     ) -> Result<Outcomes, NodeError> {
-        let head = event_log::head(&self.store().head(), room)?;
-        let head = head.ok_or(rooms::Error::UnknownRoom)?;
-        let rules = head
-            .rules()
-            .ok_or_else(|| rooms::Error::UnsupportedVersion(head.version.clone()))?;
-        let mut ingest = Ingest {
-            node: self,
-            room,
-            room_id,
-            rules,
-            peer,
-            rounds: 0,
-            gap_rounds: 0,
-            until: Instant::now() + PATIENCE,
-        };
+        let mut ingest = Ingest::new(self, room, room_id, peer)?;
         let items = events.into_iter().map(|event| Item {
             event,
             way: Way::Live,
@@ -144,7 +131,31 @@ impl Node {
     }
 }
 
-impl Ingest<'_> {
+impl<'a> Ingest<'a> {
+    pub(super) fn new(
+        node: &'a Arc<Node>,
+        room: RoomSn,
+        room_id: &'a str,
+        peer: &'a str,
+    ) -> Result<Self, NodeError> {
+        let head = event_log::head(&node.store().head(), room)?;
+        let head = head.ok_or(rooms::Error::UnknownRoom)?;
+        let rules = head
+            .rules()
+            .ok_or_else(|| rooms::Error::UnsupportedVersion(head.version.clone()))?;
+        Ok(Self {
+            node,
+            room,
+            room_id,
+            rules,
+            peer,
+            rounds: 0,
+            gap_rounds: 0,
+            until: Instant::now() + PATIENCE,
+        })
+    }
+
+    /// Takes in events, each after what it needs.
     async fn run(&mut self, mut items: VecDeque<Item>) -> Result<Outcomes, NodeError> {
         let mut outcomes = Outcomes::new();
         while !items.is_empty() {
@@ -193,7 +204,7 @@ impl Ingest<'_> {
     }
 
     /// One more request to the peer, if the bounds allow it.
-    fn take_round(&mut self) -> Result<(), NodeError> {
+    pub(super) fn take_round(&mut self) -> Result<(), NodeError> {
         self.rounds += 1;
         if self.rounds > MOST_ROUNDS || Instant::now() > self.until {
             return Err(NodeError::Unobtainable("it would take too many requests"));
@@ -287,6 +298,18 @@ impl Ingest<'_> {
                 }
             }
         }
+        let (before, state) = self.state_at(event_id).await?;
+        Ok(Provided {
+            before,
+            way: Way::AfterGap(state.into()),
+        })
+    }
+
+    /// The state before an event, as the peer has it; and those of its events that are not here.
+    async fn state_at(
+        &mut self,
+        event_id: &EventId,
+    ) -> Result<(Vec<Item>, Vec<EventId>), NodeError> {
         self.take_round()?;
         let (node, peer) = (self.node, self.peer);
         let state = node.fetch_state_ids(peer, self.room_id, event_id).await?;
@@ -302,10 +325,25 @@ impl Ingest<'_> {
         } else {
             self.single_events(&missing).await?
         };
-        Ok(Provided {
-            before,
-            way: Way::AfterGap(state.state.into()),
-        })
+        Ok((before, state.state))
+    }
+
+    /// Keeps the state before an event, as the peer has it, as outliers; its ids.
+    pub(super) async fn keep_state_at(
+        &mut self,
+        event_id: &EventId,
+    ) -> Result<Vec<EventId>, NodeError> {
+        let (before, state) = self.state_at(event_id).await?;
+        self.run(before.into()).await?;
+        Ok(state)
+    }
+
+    /// Fetches events one by one and keeps them as outliers.
+    pub(super) async fn keep_single_events(&mut self, ids: &[EventId]) -> Result<(), NodeError> {
+        self.take_round()?;
+        let items = self.single_events(ids).await?;
+        self.run(items.into()).await?;
+        Ok(())
     }
 
     /// Fetches events one by one; those that can't be had are left out.
@@ -347,7 +385,7 @@ impl Ingest<'_> {
     }
 
     /// Those of the events that hold, are of the room, and are not here yet.
-    async fn new_events(&self, events: Vec<Bytes>) -> Result<Vec<Verified>, NodeError> {
+    pub(super) async fn new_events(&self, events: Vec<Bytes>) -> Result<Vec<Verified>, NodeError> {
         let verified = self.node.verify_events(self.rules, events).await?;
         let mut new: BTreeMap<EventId, Verified> = BTreeMap::new();
         for event in verified {

@@ -151,7 +151,7 @@ impl Node {
     /// What another server says of a room, as far as it can be believed. Where the room's id is the hash of its create
     /// event, that has to be there, and whatever is no event of this room refuses the whole.
     pub(crate) async fn described_state(
-        &self,
+        self: &Arc<Self>,
         rules: &'static RoomRules,
         room_id: &str,
         mut events: Vec<Bytes>,
@@ -220,7 +220,7 @@ impl Node {
     /// # Errors
     /// If the store fails.
     pub(crate) async fn receive_from_outside(
-        &self,
+        self: &Arc<Self>,
         origin: &str,
         room_id: &str,
         events: Vec<Bytes>,

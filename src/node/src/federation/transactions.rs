@@ -104,13 +104,16 @@ impl Node {
             let (node, origin) = (Arc::clone(self), Arc::clone(origin));
             rooms.spawn(async move { node.take_events_of(&origin, of_room).await });
         }
-        for edu in transaction.edus {
-            // One that can't be read is as if it were not there: it is of a kind to come.
-            let Ok(edu) = serde_json::from_str::<Edu<'_>>(edu.get()) else {
-                continue;
-            };
-            self.receive_edu(origin, &edu.edu_type, edu.content).await;
+        // One that can't be read is as if it were not there: it is of a kind to come.
+        let edus = transaction.edus.iter();
+        let edus: Vec<Edu<'_>> = edus
+            .filter_map(|edu| serde_json::from_str(edu.get()).ok())
+            .collect();
+        let mut named: Vec<(&str, &RawValue)> = Vec::with_capacity(edus.len());
+        for edu in &edus {
+            named.push((&edu.edu_type, edu.content));
         }
+        self.receive_edus(origin, named).await?;
         let mut results = Map::new();
         while let Some(of_room) = rooms.join_next().await {
             let of_room = of_room.map_err(|_| NodeError::Panicked)??;

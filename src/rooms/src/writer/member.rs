@@ -11,7 +11,7 @@ use store::{At, Blob};
 use super::RoomWriter;
 use crate::schema::{MEMBERS, OUTSIDE, STRIPPED_STATE, USER_ROOMS};
 use crate::types::{Member, StateDelta, UserRoom};
-use crate::{EventNo, Result, members, servers};
+use crate::{EventNo, Result, followed, members, servers};
 
 impl RoomWriter<'_> {
     /// A change of a member in the current state, at `place`.
@@ -61,6 +61,7 @@ impl RoomWriter<'_> {
         let joined = |of: Membership| of == Membership::Join;
         if !target.is_local() && joined(now) != joined(before) {
             servers::count(self.txn, room, &change.state_key, place, joined(now))?;
+            followed::note(self.txn, room, target, joined(now));
         }
         self.effects
             .memberships
