@@ -3,6 +3,8 @@
 pub mod backfill;
 pub mod event_auth;
 pub mod events;
+pub mod handovers;
+pub mod invites;
 pub mod joins;
 pub mod public_rooms;
 pub mod query;
@@ -23,6 +25,8 @@ pub fn routes() -> Router<App> {
         .merge(backfill::routes())
         .merge(event_auth::routes())
         .merge(events::routes())
+        .merge(handovers::routes())
+        .merge(invites::routes())
         .merge(joins::routes())
         .merge(public_rooms::routes())
         .merge(query::routes())
