@@ -41,6 +41,7 @@ use tokio_util::sync::CancellationToken;
 pub use activity::{Activity, MembershipChange, Touched};
 pub use audience::Audience;
 pub use error::NodeError;
+pub use federation::OwnKeys;
 pub use jobs::{JOB_PATIENCE, Task};
 pub use locks::{Guard, Lock, Locks};
 pub use media_repository::{Media, MediaUpload, ThumbnailAnswer};
@@ -69,6 +70,8 @@ pub struct Node {
     jobs: jobs::Jobs,
     remote: Arc<Remote>,
     key_ring: federation::key_ring::KeyRing,
+    own_keys: OwnKeys,
+    published: federation::own_keys::Published,
     transactions: federation::Answers,
     key_fetches: federation::remote_keys::KeyFetches,
     profiles: federation::profiles::Profiles,
@@ -86,8 +89,10 @@ impl Node {
     pub fn new(
         config: Config,
         store: Store,
-        key: event::SigningKey,
+        keys: impl Into<OwnKeys>,
     ) -> Result<Arc<Node>, NodeError> {
+        let own_keys = keys.into();
+        let key = own_keys.current().clone();
         let names = Names::open(&store, config.server_name.as_str())?;
         let media = Media::open(&config)?;
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
@@ -113,6 +118,8 @@ impl Node {
             jobs: jobs::Jobs::default(),
             remote,
             key_ring: federation::key_ring::KeyRing::default(),
+            own_keys,
+            published: Default::default(),
             transactions: federation::Answers::default(),
             key_fetches: Default::default(),
             profiles: Default::default(),
