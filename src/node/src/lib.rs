@@ -69,12 +69,13 @@ pub struct Node {
     user_rooms: user_rooms::UserRooms,
     jobs: jobs::Jobs,
     remote: Arc<Remote>,
-    key_ring: federation::key_ring::KeyRing,
+    key_ring: federation::KeyRing,
     own_keys: OwnKeys,
-    published: federation::own_keys::Published,
+    published: federation::Published,
     transactions: federation::Answers,
-    key_fetches: federation::remote_keys::KeyFetches,
-    profiles: federation::profiles::Profiles,
+    remote_aliases: federation::RemoteAliases,
+    key_fetches: federation::KeyFetches,
+    profiles: federation::Profiles,
     /// For the states of sliding sync, which are not kept over a restart: begins at random, so that a
     /// position from before one is hardly taken for one from after it.
     next_generation: AtomicU64,
@@ -117,10 +118,11 @@ impl Node {
             user_rooms: user_rooms::UserRooms::default(),
             jobs: jobs::Jobs::default(),
             remote,
-            key_ring: federation::key_ring::KeyRing::default(),
+            key_ring: federation::KeyRing::default(),
             own_keys,
             published: Default::default(),
             transactions: federation::Answers::default(),
+            remote_aliases: federation::RemoteAliases::default(),
             key_fetches: Default::default(),
             profiles: Default::default(),
             next_generation: AtomicU64::new(rand::random::<u64>() >> 16),
@@ -193,6 +195,11 @@ impl Node {
     /// The way to other servers.
     pub fn remote(&self) -> &Arc<Remote> {
         &self.remote
+    }
+
+    /// Where aliases of other servers lead.
+    pub(crate) fn remote_aliases(&self) -> &federation::RemoteAliases {
+        &self.remote_aliases
     }
 
     /// What a writer of rooms needs from outside.

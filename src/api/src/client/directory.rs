@@ -9,14 +9,14 @@ use rooms::about::About;
 use rooms::directory::{self, Asked, Network, Since};
 use rooms::{event_log, members};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use users::accounts::Kind;
 
 use crate::app::App;
 use crate::auth::{OptionalSession, Session};
 use crate::client::room_names::{find_room, sender};
 use crate::error::ApiError;
-use crate::json::{Json, JsonBody, JsonBodyOrEmpty, JsonBytes};
+use crate::json::{BodyBytes, Json, JsonBody, JsonBodyOrEmpty, JsonBytes, parse_object_or_empty};
 use crate::limits::{Class, Key};
 use crate::request::{Params, Query};
 
@@ -168,6 +168,29 @@ impl Listing {
             ..Asked::default()
         })
     }
+
+    /// The same as another server is asked.
+    fn forwarded(self) -> Map<String, Value> {
+        let mut asked = Map::new();
+        let parameters = [
+            ("limit", self.limit.map(Value::from)),
+            ("since", self.since.map(Value::from)),
+            (
+                "include_all_networks",
+                self.include_all_networks.map(Value::from),
+            ),
+            (
+                "third_party_instance_id",
+                self.third_party_instance_id.map(Value::from),
+            ),
+        ];
+        for (key, value) in parameters {
+            if let Some(value) = value {
+                asked.insert(key.to_owned(), value);
+            }
+        }
+        asked
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -248,18 +271,13 @@ async fn list(
     OptionalSession(session): OptionalSession,
     Query(whose): Query<Whose>,
     Query(listing): Query<Listing>,
-) -> Result<JsonBytes, ApiError> {
+) -> Result<Json<Value>, ApiError> {
     // Anybody may ask for this server's rooms; what costs a request to another server needs an account.
     if session.is_none() && whose.server.is_some() {
         return Err(ApiError::missing_token());
     }
     match whose.other(&app) {
-        Some(server) => {
-            let query = PublicRooms::default()
-                .limit(listing.limit)
-                .since(listing.since.as_deref());
-            Ok(JsonBytes(app.node().public_rooms_of(&server, query).await?))
-        }
+        Some(server) => page_of(&app, &server, &listing.forwarded()).await,
         None => own_page(&app, listing.asked()?).await,
     }
 }
@@ -269,25 +287,30 @@ async fn search(
     session: Session,
     Query(whose): Query<Whose>,
     BodyBytes(body): BodyBytes,
-) -> Result<JsonBytes, ApiError> {
+) -> Result<Json<Value>, ApiError> {
     app.limiter()
         .check(Class::Search, Key::Name(&session.user_id))?;
     let filtered: Filtered = parse_object_or_empty(&body)?;
     match whose.other(&app) {
-        Some(server) => {
-            let asked: Map<String, Value> = parse_object_or_empty(&body)?;
-            let answer = app.node().search_public_rooms_of(&server, &asked).await?;
-            Ok(JsonBytes(answer))
-        }
+        Some(server) => page_of(&app, &server, &parse_object_or_empty(&body)?).await,
         None => own_page(&app, filtered.asked()?).await,
     }
+}
+
+/// A page of another server's directory.
+async fn page_of(
+    app: &App,
+    server: &str,
+    asked: &Map<String, Value>,
+) -> Result<Json<Value>, ApiError> {
+    Ok(Json(app.node().public_rooms_of(server, asked).await?))
 }
 
 /// A page of this server's directory.
 ///
 /// # Errors
 /// If it can't be read.
-pub async fn own_page(app: &App, asked: Asked) -> Result<JsonBytes, ApiError> {
+pub async fn own_page(app: &App, asked: Asked) -> Result<Json<Value>, ApiError> {
     let node = app.node();
     let view = node.view();
     let page = node
@@ -301,5 +324,5 @@ pub async fn own_page(app: &App, asked: Asked) -> Result<JsonBytes, ApiError> {
             body[key] = since.to_token().into();
         }
     }
-    Ok(JsonBytes(body.to_string().into()))
+    Ok(Json(body))
 }

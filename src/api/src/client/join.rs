@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 
 use crate::app::App;
 use crate::auth::{GuestSession, Session};
-use crate::client::room_names::{check_alias, find_room, room_or_alias, sender};
+use crate::client::room_names::{find_room, resolve, room_or_alias, sender};
 use crate::error::ApiError;
 use crate::json::{Json, JsonBodyOrEmpty};
 use crate::limits::{Class, Key};
@@ -157,10 +157,10 @@ async fn room_and_servers(
     let (room_id, mut servers) = if room_id_or_alias.starts_with('!') {
         (room_id_or_alias.to_owned(), via)
     } else {
-        check_alias(room_id_or_alias)?;
-        let (room_id, mut servers) = node.resolve_alias(room_id_or_alias).await?;
+        let resolved = resolve(app, room_id_or_alias).await?;
+        let mut servers = resolved.servers.clone();
         servers.extend(via);
-        (room_id, servers)
+        (resolved.room_id.clone(), servers)
     };
     let view = node.view();
     if let Some(room) = find_room(app, &room_id)? {

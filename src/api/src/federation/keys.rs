@@ -6,11 +6,10 @@
 use std::collections::BTreeMap;
 
 use axum::Router;
-use axum::extract::{FromRequestParts, State};
+use axum::extract::State;
 use axum::routing::{get, post};
 use event::identifier::is_server_name;
-use http::request::Parts;
-use node::federation::key_ring::WantedKeys;
+use node::federation::WantedKeys;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -49,17 +48,6 @@ async fn own_keys(State(app): State<App>) -> Result<JsonBytes, ApiError> {
     Ok(JsonBytes(app.node().published_own_keys()?))
 }
 
-/// Counted by what a query may make this server do: a request to each server it names.
-struct Asker(Arrival);
-
-impl FromRequestParts<App> for Asker {
-    type Rejection = std::convert::Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, _app: &App) -> Result<Self, Self::Rejection> {
-        Ok(Self(Arrival::of(&parts.extensions)))
-    }
-}
-
 #[derive(Deserialize)]
 struct Since {
     minimum_valid_until_ts: Option<u64>,
@@ -69,21 +57,21 @@ async fn query_one(
     State(app): State<App>,
     Params(server_name): Params<String>,
     Query(since): Query<Since>,
-    asker: Asker,
+    arrival: Arrival,
 ) -> Result<Json<Value>, ApiError> {
     let wanted = wanted(&app, server_name, Vec::new(), since.minimum_valid_until_ts)?;
-    notarised(&app, asker, vec![wanted]).await
+    notarised(&app, arrival, vec![wanted]).await
 }
 
 async fn query_one_key(
     State(app): State<App>,
     Params((server_name, key_id)): Params<(String, String)>,
     Query(since): Query<Since>,
-    asker: Asker,
+    arrival: Arrival,
 ) -> Result<Json<Value>, ApiError> {
     let key_ids = vec![key_id];
     let wanted = wanted(&app, server_name, key_ids, since.minimum_valid_until_ts)?;
-    notarised(&app, asker, vec![wanted]).await
+    notarised(&app, arrival, vec![wanted]).await
 }
 
 #[derive(Deserialize)]
@@ -93,10 +81,14 @@ struct Asked {
 
 async fn query_many(
     State(app): State<App>,
-    asker: Asker,
+    arrival: Arrival,
     JsonBody(asked): JsonBody<Asked>,
 ) -> Result<Json<Value>, ApiError> {
-    let count: usize = asked.server_keys.values().map(|keys| keys.len().max(1)).sum();
+    let count: usize = asked
+        .server_keys
+        .values()
+        .map(|keys| keys.len().max(1))
+        .sum();
     if count > MOST_QUERIED {
         return Err(ApiError::invalid_param(format!(
             "At most {MOST_QUERIED} keys can be queried at once"
@@ -113,7 +105,7 @@ async fn query_many(
             since_ms,
         )?);
     }
-    notarised(&app, asker, all).await
+    notarised(&app, arrival, all).await
 }
 
 fn wanted(
@@ -133,13 +125,14 @@ fn wanted(
     })
 }
 
+/// Counted by what it may make this server do: a request to each server that is named.
 async fn notarised(
     app: &App,
-    asker: Asker,
+    arrival: Arrival,
     wanted: Vec<WantedKeys>,
 ) -> Result<Json<Value>, ApiError> {
     let count = u32::try_from(wanted.len()).unwrap_or(u32::MAX);
-    let address = Key::Address(asker.0.address);
+    let address = Key::Address(arrival.address);
     app.limiter()
         .check_many(Class::Federation, address, count)?;
     let mut server_keys: Vec<Box<RawValue>> = Vec::with_capacity(wanted.len());

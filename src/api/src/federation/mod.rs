@@ -4,6 +4,7 @@ pub mod backfill;
 pub mod event_auth;
 pub mod events;
 pub mod joins;
+pub mod keys;
 pub mod public_rooms;
 pub mod query;
 mod room_door;
@@ -24,6 +25,7 @@ pub fn routes() -> Router<App> {
         .merge(event_auth::routes())
         .merge(events::routes())
         .merge(joins::routes())
+        .merge(keys::routes())
         .merge(public_rooms::routes())
         .merge(query::routes())
         .merge(send::routes())

@@ -154,7 +154,10 @@ impl Node {
         }
         let prefix = format!("{V1}/publicRooms");
         let request = match asked.contains_key("filter") {
-            true => Request::post(path(&prefix, &[], &[]), Value::from(asked.clone()).to_string()),
+            true => Request::post(
+                path(&prefix, &[], &[]),
+                Value::from(asked.clone()).to_string(),
+            ),
             false => {
                 let pairs = asked.iter().filter_map(|(key, value)| match value {
                     Value::String(text) => Some((key.as_str(), text.clone())),

@@ -2,15 +2,16 @@
 
 mod backfill;
 mod device_lists;
+mod directory;
 mod edus;
 mod fetch;
 mod ingest;
 mod join;
-pub mod key_ring;
+mod key_ring;
 mod notary;
-pub(crate) mod own_keys;
-pub(crate) mod profiles;
-pub(crate) mod remote_keys;
+mod own_keys;
+mod profiles;
+mod remote_keys;
 mod resident;
 mod seams;
 mod to_device;
@@ -18,9 +19,16 @@ mod transactions;
 mod verification;
 
 pub use backfill::has_gaps;
+pub(crate) use directory::RemoteAliases;
+pub use directory::Resolved;
 pub use ingest::{Outcome, Outcomes};
 pub use join::{JoinElsewhere, JoinedElsewhere};
+pub(crate) use key_ring::KeyRing;
+pub use key_ring::WantedKeys;
 pub use own_keys::OwnKeys;
+pub(crate) use own_keys::Published;
+pub(crate) use profiles::Profiles;
+pub(crate) use remote_keys::KeyFetches;
 pub use remote_keys::{Answered, KeysOfOther, KeysOfOthers};
 pub use resident::{EntryRefusal, JoinAnswer, JoinTemplate};
 pub(crate) use transactions::Answers;

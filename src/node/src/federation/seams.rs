@@ -27,15 +27,3 @@ impl Node {
         Ok(())
     }
 }
-
-impl Node {
-    /// The room of an alias, and servers that are in it.
-    ///
-    /// # Errors
-    /// [`rooms::Error::UnknownRoom`] if there is no such alias.
-    pub async fn resolve_alias(&self, alias: &str) -> Result<(String, Vec<String>), NodeError> {
-        let view = self.store().head();
-        let found = rooms::aliases::get(&view, alias)?.ok_or(rooms::Error::UnknownRoom)?;
-        Ok((names::room_id(&view, found.room)?, Vec::new()))
-    }
-}
