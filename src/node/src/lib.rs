@@ -41,6 +41,7 @@ use tokio_util::sync::CancellationToken;
 pub use activity::{Activity, MembershipChange, Touched};
 pub use audience::Audience;
 pub use error::NodeError;
+pub use federation::OwnKeys;
 pub use jobs::{JOB_PATIENCE, Task};
 pub use locks::{Guard, Lock, Locks};
 pub use media_repository::{Media, MediaUpload, ThumbnailAnswer};
@@ -68,7 +69,9 @@ pub struct Node {
     user_rooms: user_rooms::UserRooms,
     jobs: jobs::Jobs,
     remote: Arc<Remote>,
-    key_ring: federation::key_ring::KeyRing,
+    key_ring: federation::KeyRing,
+    own_keys: OwnKeys,
+    published: federation::Published,
     transactions: federation::Answers,
     remote_aliases: federation::RemoteAliases,
     told_spaces: federation::ToldSpaces,
@@ -88,8 +91,10 @@ impl Node {
     pub fn new(
         config: Config,
         store: Store,
-        key: event::SigningKey,
+        keys: impl Into<OwnKeys>,
     ) -> Result<Arc<Node>, NodeError> {
+        let own_keys = keys.into();
+        let key = own_keys.current().clone();
         let names = Names::open(&store, config.server_name.as_str())?;
         let media = Media::open(&config)?;
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
@@ -114,7 +119,9 @@ impl Node {
             user_rooms: user_rooms::UserRooms::default(),
             jobs: jobs::Jobs::default(),
             remote,
-            key_ring: federation::key_ring::KeyRing::default(),
+            key_ring: federation::KeyRing::default(),
+            own_keys,
+            published: Default::default(),
             transactions: federation::Answers::default(),
             remote_aliases: federation::RemoteAliases::default(),
             told_spaces: federation::ToldSpaces::default(),

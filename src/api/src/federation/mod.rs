@@ -3,7 +3,10 @@
 pub mod backfill;
 pub mod event_auth;
 pub mod events;
+pub mod handovers;
+pub mod invites;
 pub mod joins;
+pub mod keys;
 pub mod public_rooms;
 pub mod query;
 mod room_door;
@@ -23,7 +26,10 @@ pub fn routes() -> Router<App> {
         .merge(backfill::routes())
         .merge(event_auth::routes())
         .merge(events::routes())
+        .merge(handovers::routes())
+        .merge(invites::routes())
         .merge(joins::routes())
+        .merge(keys::routes())
         .merge(public_rooms::routes())
         .merge(query::routes())
         .merge(send::routes())
