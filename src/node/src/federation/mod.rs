@@ -1,9 +1,11 @@
 //! What the shell does with other servers: fetching keys and events, taking in what they send, sending to them.
 
 mod backfill;
+mod ephemeral;
 mod fetch;
 mod ingest;
 mod join;
+pub mod outgoing;
 mod resident;
 mod seams;
 mod transactions;

@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use event::RoomRules;
-use names::RoomSn;
 use rooms::ingest::{self, Refusal, Verified};
 use serde_json::value::RawValue;
 
@@ -28,14 +27,6 @@ impl Node {
     /// Takes in an ephemeral message of another server.
     pub async fn receive_edu(&self, origin: &str, edu_type: &str, _content: &RawValue) {
         tracing::debug!(%origin, edu_type, "passed over");
-    }
-
-    /// Sends an event of another server, that came in by this one, on to the servers of the room.
-    ///
-    /// # Errors
-    /// If the store fails.
-    pub async fn relay(&self, _room: RoomSn, _event_id: &str) -> Result<(), NodeError> {
-        Ok(())
     }
 
     /// Takes in events of a room that this server is not in: an invitation may be withdrawn by one.

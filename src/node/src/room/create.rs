@@ -12,7 +12,6 @@ use rooms::{Error, RoomWriter, Sender, event_log};
 use serde_json::{Map, Value};
 use store::Txn;
 
-use crate::room::change::touched;
 use crate::room::member_profile;
 use crate::{Guard, Lane, Lock, Node, NodeError, Touched};
 
@@ -174,7 +173,8 @@ impl Node {
         create::invite_all(&mut writer, &parts, |user| {
             Ok(profiles.get(&user).cloned().unwrap_or_default())
         })?;
-        let touched = touched(room, &writer.finish());
+        let effects = writer.finish();
+        let touched = self.made(&mut txn, room, &effects)?;
         Ok((txn, touched))
     }
 }
