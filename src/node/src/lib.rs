@@ -72,7 +72,11 @@ pub struct Node {
     jobs: jobs::Jobs,
     remote: Arc<Remote>,
     outgoing: Arc<Outgoing>,
+    key_ring: federation::key_ring::KeyRing,
     transactions: federation::Answers,
+    remote_aliases: federation::RemoteAliases,
+    key_fetches: federation::KeyFetches,
+    profiles: federation::Profiles,
     /// For the states of sliding sync, which are not kept over a restart: begins at random, so that a
     /// position from before one is hardly taken for one from after it.
     next_generation: AtomicU64,
@@ -114,7 +118,11 @@ impl Node {
             jobs: jobs::Jobs::default(),
             remote,
             outgoing: Arc::new(Outgoing::new(now_ms())),
+            key_ring: federation::key_ring::KeyRing::default(),
             transactions: federation::Answers::default(),
+            remote_aliases: federation::RemoteAliases::default(),
+            key_fetches: Default::default(),
+            profiles: Default::default(),
             next_generation: AtomicU64::new(rand::random::<u64>() >> 16),
             shutdown: CancellationToken::new(),
             store: Arc::new(store),
@@ -185,6 +193,11 @@ impl Node {
     /// The way to other servers.
     pub fn remote(&self) -> &Arc<Remote> {
         &self.remote
+    }
+
+    /// Where aliases of other servers lead.
+    pub(crate) fn remote_aliases(&self) -> &federation::RemoteAliases {
+        &self.remote_aliases
     }
 
     /// What a writer of rooms needs from outside.

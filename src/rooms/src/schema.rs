@@ -8,6 +8,7 @@ use names::{RoomSn, UserSn};
 use store::{At, Blob, Family, Position, Table, TableInfo};
 
 use crate::aliases::Alias;
+use crate::outside::Outside;
 use crate::receipts::Receipt;
 use crate::types::{
     AuthNode, EventNo, Line, Marks, Member, Relation, RoomHead, RoomServer, StateDelta,
@@ -52,12 +53,18 @@ pub(crate) const ROOM_SERVERS: Table<(RoomSn, String), RoomServer> =
 /// Rooms by the other servers that are in them.
 pub(crate) const ROOMS_OF_SERVER: Table<(String, RoomSn), ()> =
     Table::derived(Family::Rooms, 20, "rooms_of_server", "rooms::check");
+/// Rooms to which a user of another server is joined, and where they joined.
+pub(crate) const REMOTE_ROOMS: Table<(UserSn, RoomSn), At<()>> =
+    Table::source(Family::Rooms, 21, "remote_rooms");
 /// Rooms by local user.
 pub(crate) const USER_ROOMS: Table<(UserSn, RoomSn), At<UserRoom>> =
     Table::source(Family::Rooms, 3, "user_rooms");
 /// What an invited or knocking user may know of the room: a JSON list of stripped state.
 pub(crate) const STRIPPED_STATE: Table<(UserSn, RoomSn), Blob> =
     Table::source(Family::Rooms, 4, "stripped_state");
+/// Memberships of local users in rooms that this server is not in.
+pub(crate) const OUTSIDE: Table<(RoomSn, UserSn), Outside> =
+    Table::source(Family::Rooms, 21, "outside");
 /// Events that refer to an event, by the id of that.
 pub(crate) const RELATIONS: Table<(RoomSn, String, EventNo), Relation> =
     Table::derived(Family::Rooms, 5, "relations", "rooms::check");
@@ -128,8 +135,10 @@ pub const TABLES: &[TableInfo] = &[
     MEMBERS.info(),
     ROOM_SERVERS.info(),
     ROOMS_OF_SERVER.info(),
+    REMOTE_ROOMS.info(),
     USER_ROOMS.info(),
     STRIPPED_STATE.info(),
+    OUTSIDE.info(),
     RELATIONS.info(),
     THREADS.info(),
     THREAD_ORDER.info(),

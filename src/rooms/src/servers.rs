@@ -35,6 +35,14 @@ pub fn is_joined(from: &impl Read, room: RoomSn, server: &str) -> Result<bool> {
     Ok(ROOMS_OF_SERVER.contains(from, &(server.to_owned(), room))?)
 }
 
+/// Where the server's present time in the room began; nothing if it is not in the room.
+pub fn joined_since(from: &impl Read, room: RoomSn, server: &str) -> Result<Option<EventNo>> {
+    let entry = ROOM_SERVERS.get(from, &(room, server.to_owned()))?;
+    Ok(entry
+        .filter(|entry| entry.joined > 0)
+        .map(|entry| entry.since))
+}
+
 /// Whether any other server has, or ever had, joined users.
 pub fn any_known(from: &impl Read, room: RoomSn) -> Result<bool> {
     let first = ROOM_SERVERS.scan(from, &(room,), Direction::Forward).next();

@@ -3,6 +3,7 @@
 //! Deliberately not here: which rooms a server is in (`rooms`), and how it is reached (`remote`).
 
 pub mod backoff;
+pub mod keys;
 pub mod outbox;
 mod queue;
 mod schema;

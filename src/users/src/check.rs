@@ -17,7 +17,8 @@ use crate::schema::{
     DEHYDRATED_DEVICES, DEVICE_KEYS, DEVICE_LIST_LOG, DEVICE_LISTS, DEVICE_TOKENS, DEVICES,
     DIRECTORY_ENTRIES, DIRECTORY_WORDS, FALLBACK_KEYS, KEY_COUNTS, LOGIN_TOKENS, ONE_TIME_KEY_IDS,
     ONE_TIME_KEYS, OPENID_TOKENS, PUSH_RULES, PUSHERS, PUSHERS_BY_KEY, REFRESH_TOKENS,
-    ROOM_ACCOUNT_DATA, TO_DEVICE, TOKEN_EXPIRIES, USER_SIGNATURE_LOG, USER_SIGNATURES,
+    REMOTE_DEVICE_NAMES, REMOTE_LISTS, ROOM_ACCOUNT_DATA, TO_DEVICE, TOKEN_EXPIRIES,
+    USER_SIGNATURE_LOG, USER_SIGNATURES,
 };
 use crate::tokens::{DeviceToken, LOGIN, OPENID};
 
@@ -112,6 +113,15 @@ impl<R: Read> Check<'_, R> {
             let ((user, device), _) = row?;
             if user.is_local() {
                 self.device_exists(DEVICE_KEYS.name(), user, &device)?;
+            } else if !REMOTE_LISTS.contains(self.from, &user)? {
+                self.say(DEVICE_KEYS.name(), user, "keys that nothing is known of");
+            }
+        }
+        for row in REMOTE_DEVICE_NAMES.scan(self.from, &(), Direction::Forward) {
+            let (device, _) = row?;
+            if !DEVICE_KEYS.contains(self.from, &device)? {
+                let what = "a name of a device without keys";
+                self.say(REMOTE_DEVICE_NAMES.name(), device.0, what);
             }
         }
         for row in DEHYDRATED_DEVICES.scan(self.from, &(), Direction::Forward) {

@@ -13,6 +13,7 @@ use crate::devices::{Device, Seen};
 use crate::directory::Entry;
 use crate::keys::device_lists::Previous;
 use crate::keys::one_time::{Counts, FallbackKey};
+use crate::keys::remote::RemoteList;
 use crate::keys::user_signatures::UserSignature;
 use crate::pushers::Pusher;
 use crate::registration_tokens::RegistrationToken;
@@ -117,12 +118,15 @@ pub const TABLES: &[TableInfo] = &[
     USER_SIGNATURE_LOG.info(),
     DEVICE_LISTS.info(),
     DEVICE_LIST_LOG.info(),
+    REMOTE_LISTS.info(),
+    REMOTE_DEVICE_NAMES.info(),
     DEVICE_CHANGES.info(),
     BACKUPS.info(),
     BACKUP_KEYS.info(),
     DEHYDRATED_DEVICES.info(),
     TO_DEVICE.info(),
     TO_DEVICE_TRANSACTIONS.info(),
+    REMOTE_MESSAGES.info(),
 ];
 
 // Tables of end-to-end encryption: Keys 1.., ToDevice 1.., Users 61..99, Rooms 150..199,
@@ -173,10 +177,17 @@ pub(crate) const DEVICE_LISTS: Table<UserSn, At<()>> =
 pub(crate) const DEVICE_LIST_LOG: Table<(Position, UserSn), ()> =
     Table::derived(Family::Keys, 11, "device_list_log", "users::check");
 
+/// user of another server: how far their kept keys can be trusted.
+pub(crate) const REMOTE_LISTS: Table<UserSn, RemoteList> =
+    Table::source(Family::Keys, 15, "remote_lists");
+
+/// (user of another server, device): the name that is shown with the device's keys.
+pub(crate) const REMOTE_DEVICE_NAMES: Table<(UserSn, String), String> =
+    Table::source(Family::Keys, 16, "remote_device_names");
 /// (where committed, user, device): what changed of a user's keys, with where they changed before that. For other
 /// servers; kept until all of them were told, or can see by [`DEVICE_LIST_LOG`] that they were not.
 pub(crate) const DEVICE_CHANGES: Table<(Position, UserSn, String), Previous> =
-    Table::source(Family::Keys, 15, "device_changes");
+    Table::source(Family::Keys, 17, "device_changes");
 
 /// (user, version): a key backup.
 pub(crate) const BACKUPS: Table<(UserSn, u64), Backup> = Table::source(Family::Keys, 12, "backups");
@@ -196,3 +207,7 @@ pub(crate) const TO_DEVICE: Table<(UserSn, String, Position, u32), Blob> =
 /// (day, sender, sending device, event type, transaction id): a /sendToDevice that was done.
 pub(crate) const TO_DEVICE_TRANSACTIONS: Table<(u32, UserSn, String, String, String), ()> =
     Table::source(Family::Transactions, 61, "to_device_transactions");
+
+/// (day, server, message id): a to-device message of another server that was taken in.
+pub(crate) const REMOTE_MESSAGES: Table<(u32, String, String), ()> =
+    Table::source(Family::Transactions, 62, "remote_messages");

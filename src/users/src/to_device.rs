@@ -14,7 +14,7 @@ use event::json::write_string;
 use names::UserSn;
 use store::{Blob, Direction, Position, Read, Txn};
 
-use crate::schema::{TO_DEVICE, TO_DEVICE_TRANSACTIONS};
+use crate::schema::{REMOTE_MESSAGES, TO_DEVICE, TO_DEVICE_TRANSACTIONS};
 use crate::{Error, Result};
 
 /// The largest message, in bytes as /sync shows it. What federation can carry in one piece.
@@ -152,8 +152,56 @@ pub fn note_done(txn: &mut Txn, transaction: Transaction<'_>, now_ms: u64) {
     TO_DEVICE_TRANSACTIONS.put(txn, &transaction.row(day_of(now_ms)), &());
 }
 
-/// Forgets up to `limit` sends that were done before yesterday; true if there may be more.
+/// True if this message of another server was taken in today or yesterday.
+///
+/// # Errors
+/// [`Error::TooLarge`] if its id is.
+pub fn is_received(from: &impl Read, server: &str, message_id: &str, now_ms: u64) -> Result<bool> {
+    if message_id.len() > MAX_NAME_BYTES {
+        return Err(Error::TooLarge(
+            format!("a message id may have at most {MAX_NAME_BYTES} bytes").into(),
+        ));
+    }
+    let today = day_of(now_ms);
+    let row = |day| (day, server.to_owned(), message_id.to_owned());
+    Ok(REMOTE_MESSAGES.contains(from, &row(today))?
+        || REMOTE_MESSAGES.contains(from, &row(today.saturating_sub(1)))?)
+}
+
+/// Notes that a message of another server was taken in.
+pub fn note_received(txn: &mut Txn, server: &str, message_id: &str, now_ms: u64) {
+    let row = (day_of(now_ms), server.to_owned(), message_id.to_owned());
+    REMOTE_MESSAGES.put(txn, &row, &());
+}
+
+/// Forgets up to `limit` sends, and as many messages of other servers, that were done before yesterday; true if there
+/// may be more.
 pub fn forget_done(txn: &mut Txn, now_ms: u64, limit: usize) -> Result<bool> {
+    let sends = forget_sends(txn, now_ms, limit)?;
+    Ok(forget_received(txn, now_ms, limit)? | sends)
+}
+
+fn forget_received(txn: &mut Txn, now_ms: u64, limit: usize) -> Result<bool> {
+    let end = (
+        day_of(now_ms).saturating_sub(1),
+        String::new(),
+        String::new(),
+    );
+    let start = (0, String::new(), String::new());
+    let mut rows = Vec::new();
+    for row in REMOTE_MESSAGES
+        .range(txn, &start, &end, Direction::Forward)
+        .take(limit)
+    {
+        rows.push(row?.0);
+    }
+    for row in &rows {
+        REMOTE_MESSAGES.delete(txn, row);
+    }
+    Ok(rows.len() == limit)
+}
+
+fn forget_sends(txn: &mut Txn, now_ms: u64, limit: usize) -> Result<bool> {
     let yesterday = day_of(now_ms).saturating_sub(1);
     let mut rows = Vec::new();
     for row in TO_DEVICE_TRANSACTIONS

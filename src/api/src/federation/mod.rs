@@ -1,8 +1,17 @@
 //! The server-server API: one file per module of the specification, each with its routes.
 
+pub mod backfill;
+pub mod event_auth;
+pub mod events;
+pub mod handovers;
+pub mod invites;
 pub mod joins;
+pub mod public_rooms;
+pub mod query;
+mod room_door;
 pub mod send;
 pub mod signed;
+pub mod space_hierarchy;
 
 use axum::Router;
 
@@ -12,5 +21,15 @@ pub use signed::Signed;
 
 /// All endpoints of the server-server API.
 pub fn routes() -> Router<App> {
-    Router::new().merge(joins::routes()).merge(send::routes())
+    Router::new()
+        .merge(backfill::routes())
+        .merge(event_auth::routes())
+        .merge(events::routes())
+        .merge(handovers::routes())
+        .merge(invites::routes())
+        .merge(joins::routes())
+        .merge(public_rooms::routes())
+        .merge(query::routes())
+        .merge(send::routes())
+        .merge(space_hierarchy::routes())
 }

@@ -16,9 +16,10 @@ use rooms::receipts::{self, Receipt, ReceiptKind};
 use rooms::{event_log, members, server_acl, servers};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use store::{Ticket, View};
+use store::View;
 use sync::PresenceState;
 
+use super::edus::{Written, pass_over};
 use crate::{Lock, Node, NodeError, Touched, presence_named};
 
 /// How long typing lasts that is not said to end.
@@ -70,26 +71,19 @@ struct PresenceOf {
     status_msg: Option<String>,
 }
 
-fn pass_over(origin: &str, edu_type: &str, why: &dyn std::fmt::Display) {
-    tracing::debug!(origin, edu_type, %why, "an EDU was passed over");
-}
-
 impl Node {
     /// Takes in an `m.typing` of another server.
     ///
     /// # Errors
     /// If this server fails; an EDU that makes no sense is passed over.
-    pub async fn receive_typing(
+    pub(super) async fn receive_typing(
         &self,
         origin: &str,
         content: &str,
-    ) -> Result<Option<Ticket>, NodeError> {
+    ) -> Result<Written, NodeError> {
         let content: TypingContent = match serde_json::from_str(content) {
             Ok(content) => content,
-            Err(error) => {
-                pass_over(origin, "m.typing", &error);
-                return Ok(None);
-            }
+            Err(error) => return Ok(pass_over(origin, "m.typing", &error)),
         };
         let view = self.view();
         let room = self.open_to(&view, origin, &content.room_id)?;
@@ -109,19 +103,16 @@ impl Node {
     ///
     /// # Errors
     /// As [`Node::receive_typing`].
-    pub async fn receive_receipts(
+    pub(super) async fn receive_receipts(
         &self,
         origin: &str,
         content: &str,
-    ) -> Result<Option<Ticket>, NodeError> {
+    ) -> Result<Written, NodeError> {
         // By room, kind and user.
         type Content<'a> = BTreeMap<String, BTreeMap<String, &'a RawValue>>;
         let content: Content<'_> = match serde_json::from_str(content) {
             Ok(content) => content,
-            Err(error) => {
-                pass_over(origin, "m.receipt", &error);
-                return Ok(None);
-            }
+            Err(error) => return Ok(pass_over(origin, "m.receipt", &error)),
         };
         // A receipt is compared with the one before it: one at a time.
         let guard = self
@@ -171,20 +162,17 @@ impl Node {
     ///
     /// # Errors
     /// As [`Node::receive_typing`].
-    pub async fn receive_presence(
+    pub(super) async fn receive_presence(
         &self,
         origin: &str,
         content: &str,
-    ) -> Result<Option<Ticket>, NodeError> {
+    ) -> Result<Written, NodeError> {
         if !self.config().presence.enabled {
             return Ok(None);
         }
         let content: PresenceContent<'_> = match serde_json::from_str(content) {
             Ok(content) => content,
-            Err(error) => {
-                pass_over(origin, "m.presence", &error);
-                return Ok(None);
-            }
+            Err(error) => return Ok(pass_over(origin, "m.presence", &error)),
         };
         let view = self.view();
         let mut rooms: Option<Vec<RoomSn>> = None;

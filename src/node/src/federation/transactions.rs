@@ -19,6 +19,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use tokio::task::JoinSet;
 
+use crate::federation::edus::Edu;
 use crate::federation::fetch;
 use crate::{Node, NodeError};
 
@@ -38,15 +39,6 @@ impl Default for Answers {
     fn default() -> Self {
         Self(Cache::new(MOST_ANSWERS))
     }
-}
-
-/// An ephemeral message.
-#[derive(Deserialize)]
-struct Edu<'a> {
-    #[serde(borrow)]
-    edu_type: Cow<'a, str>,
-    #[serde(borrow)]
-    content: &'a RawValue,
 }
 
 /// What a transaction says.
@@ -104,13 +96,12 @@ impl Node {
             let (node, origin) = (Arc::clone(self), Arc::clone(origin));
             rooms.spawn(async move { node.take_events_of(&origin, of_room).await });
         }
-        for edu in transaction.edus {
-            // One that can't be read is as if it were not there: it is of a kind to come.
-            let Ok(edu) = serde_json::from_str::<Edu<'_>>(edu.get()) else {
-                continue;
-            };
-            self.receive_edu(origin, &edu.edu_type, edu.content).await;
-        }
+        // One that can't be read is as if it were not there: it is of a kind to come.
+        let edus = transaction.edus.iter();
+        let edus: Vec<Edu<'_>> = edus
+            .filter_map(|edu| serde_json::from_str(edu.get()).ok())
+            .collect();
+        self.receive_edus(origin, &edus).await?;
         let mut results = Map::new();
         while let Some(of_room) = rooms.join_next().await {
             let of_room = of_room.map_err(|_| NodeError::Panicked)??;

@@ -63,12 +63,11 @@ impl CrossSigningKey {
     }
 
     /// Checks the form of a key (the specification's `CrossSigningKey`).
-    fn new(object: SignedObject, owner: Owner<'_>, usage: Usage) -> Result<Self> {
+    pub(super) fn new(object: SignedObject, owner_id: &str, usage: Usage) -> Result<Self> {
         let name = usage.as_str();
-        if object.text("user_id") != Some(owner.user_id) {
+        if object.text("user_id") != Some(owner_id) {
             return Err(Error::invalid(format!(
-                "the {name} key is not one of {}",
-                owner.user_id
+                "the {name} key is not one of {owner_id}"
             )));
         }
         let usages = object.member("usage").and_then(Value::as_array);
@@ -118,7 +117,7 @@ impl Upload {
             Some(json) => {
                 let mut object = SignedObject::from_upload(json)?;
                 object.keep_signatures_of(owner.user_id);
-                CrossSigningKey::new(object, owner, usage).map(Some)
+                CrossSigningKey::new(object, owner.user_id, usage).map(Some)
             }
             None => Ok(None),
         };
@@ -188,7 +187,7 @@ pub fn upload(txn: &mut Txn, owner: Owner<'_>, upload: Upload) -> Result<bool> {
                 let master = master
                     .as_ref()
                     .ok_or_else(|| Error::Missing("no master signing key is available".into()))?;
-                check_signed_by(&key, usage, owner, master)?;
+                check_signed_by(&key, usage, owner.user_id, master)?;
                 changed |= put(txn, owner.user, usage, &key)?;
             }
             None if master_changes => {
@@ -203,15 +202,16 @@ pub fn upload(txn: &mut Txn, owner: Owner<'_>, upload: Upload) -> Result<bool> {
     Ok(changed)
 }
 
-fn check_signed_by(
+/// Checks that a key is signed by its owner's master key.
+pub(super) fn check_signed_by(
     key: &CrossSigningKey,
     usage: Usage,
-    owner: Owner<'_>,
+    owner_id: &str,
     master: &CrossSigningKey,
 ) -> Result<()> {
     match key
         .object
-        .check(owner.user_id, &master.key_id(), &master.public_key)?
+        .check(owner_id, &master.key_id(), &master.public_key)?
     {
         Signature::Right => Ok(()),
         Signature::Wrong | Signature::Missing => Err(Error::InvalidSignature(

@@ -20,7 +20,7 @@ use crate::{Error, Result};
 /// [`Error::Invalid`] if the keys are those of another user or device.
 pub fn upload(txn: &mut Txn, owner: Owner<'_>, device: &str, json: &str) -> Result<bool> {
     let mut keys = SignedObject::from_upload(json)?;
-    check(&keys, owner, device)?;
+    check(&keys, owner.user_id, device)?;
     keys.keep_signatures_of(owner.user_id);
     let row = (owner.user, device.to_owned());
     let present = DEVICE_KEYS.get(txn, &row)?;
@@ -39,7 +39,8 @@ pub fn upload(txn: &mut Txn, owner: Owner<'_>, device: &str, json: &str) -> Resu
     Ok(true)
 }
 
-fn check(keys: &SignedObject, owner: Owner<'_>, device: &str) -> Result<()> {
+/// Checks the form of the keys of a device.
+pub(super) fn check(keys: &SignedObject, owner_id: &str, device: &str) -> Result<()> {
     let text = |name: &'static str| {
         keys.text(name)
             .ok_or_else(|| Error::malformed(format!("device_keys has no text '{name}'")))
@@ -56,7 +57,7 @@ fn check(keys: &SignedObject, owner: Owner<'_>, device: &str) -> Result<()> {
     if !keys.has_signatures() {
         return Err(Error::malformed("device_keys has no 'signatures'"));
     }
-    if user_id != owner.user_id {
+    if user_id != owner_id {
         return Err(Error::invalid("device_keys are those of another user"));
     }
     if device_id != device {

@@ -11,6 +11,7 @@ pub mod device_keys;
 pub mod device_lists;
 pub mod one_time;
 pub mod query;
+pub mod remote;
 pub mod signatures;
 mod signed;
 pub mod user_signatures;

@@ -15,7 +15,7 @@ use super::cross_signing::Usage;
 use super::signed::{SignedObject, stored_text};
 use super::{Owner, user_signatures};
 use crate::Result;
-use crate::schema::{CROSS_SIGNING_KEYS, DEVICE_KEYS, DEVICES};
+use crate::schema::{CROSS_SIGNING_KEYS, DEVICE_KEYS, DEVICES, REMOTE_DEVICE_NAMES};
 
 /// What the answer says of one user, as JSON texts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,10 +37,33 @@ pub fn device_keys(from: &impl Read, user: UserSn, device: &str) -> Result<Optio
         .transpose()
 }
 
-/// The keys of `user` as `viewer` may see them: of the given devices, or of all if none is given.
+/// Who looks at keys.
+#[derive(Clone, Copy, Debug)]
+pub enum Viewer<'a> {
+    /// A user of this server.
+    User(Owner<'a>),
+    /// Another server.
+    Server {
+        /// Whether it may see the names of devices.
+        sees_names: bool,
+    },
+}
+
+impl Viewer<'_> {
+    fn is(self, user: UserSn) -> bool {
+        matches!(self, Self::User(viewer) if viewer.user == user)
+    }
+
+    fn sees_names(self) -> bool {
+        !matches!(self, Self::Server { sees_names: false })
+    }
+}
+
+/// The keys of `user` as `viewer` may see them: of the given devices, or of all if none is given. Of a user of another
+/// server, what is kept of them.
 pub fn user_keys(
     from: &impl Read,
-    viewer: Owner<'_>,
+    viewer: Viewer<'_>,
     user: UserSn,
     devices: &[String],
 ) -> Result<UserKeys> {
@@ -63,44 +86,58 @@ pub fn user_keys(
     };
     for (row, blob) in rows {
         let json = stored_text(blob, DEVICE_KEYS.name())?;
-        let name = DEVICES
-            .get(from, &row)?
-            .and_then(|device| device.display_name);
+        let name = match viewer.sees_names() {
+            true => display_name(from, &row)?,
+            false => None,
+        };
         keys.devices.push((row.1, with_display_name(json, name)));
     }
     for row in CROSS_SIGNING_KEYS.scan(from, &(user,), Direction::Forward) {
         let ((_, usage), blob) = row?;
         if usage == Usage::Master.number() {
-            let signature = match viewer.user == user {
-                true => None,
-                false => user_signatures::get(from, viewer.user, user)?,
-            };
-            keys.master = Some(match signature {
-                Some(signature) => {
-                    let mut master = SignedObject::from_stored(&blob, CROSS_SIGNING_KEYS.name())?;
-                    let signed_id = format!("ed25519:{}", signature.master_key);
-                    if master.public_key(&signed_id).is_some() {
-                        master.add_signature(
-                            viewer.user_id,
-                            &signature.key_id,
-                            &signature.signature,
-                        );
-                    }
-                    master.to_json()?
+            keys.master = Some(match viewer {
+                Viewer::User(viewer) if viewer.user != user => {
+                    let master = SignedObject::from_stored(&blob, CROSS_SIGNING_KEYS.name())?;
+                    as_seen_by(from, viewer, user, master)?
                 }
-                None => stored_text(blob, CROSS_SIGNING_KEYS.name())?,
+                _ => stored_text(blob, CROSS_SIGNING_KEYS.name())?,
             });
         } else if usage == Usage::SelfSigning.number() {
             keys.self_signing = Some(stored_text(blob, CROSS_SIGNING_KEYS.name())?);
-        } else if viewer.user == user {
+        } else if viewer.is(user) {
             keys.user_signing = Some(stored_text(blob, CROSS_SIGNING_KEYS.name())?);
         }
     }
     Ok(keys)
 }
 
+fn display_name(from: &impl Read, device: &(UserSn, String)) -> Result<Option<String>> {
+    if !device.0.is_local() {
+        return Ok(REMOTE_DEVICE_NAMES.get(from, device)?);
+    }
+    Ok(DEVICES
+        .get(from, device)?
+        .and_then(|device| device.display_name))
+}
+
+/// Another user's master key with the signature that the viewer put under it, if any.
+pub(super) fn as_seen_by(
+    from: &impl Read,
+    viewer: Owner<'_>,
+    user: UserSn,
+    mut master: SignedObject,
+) -> Result<String> {
+    if let Some(signature) = user_signatures::get(from, viewer.user, user)? {
+        let signed_id = format!("ed25519:{}", signature.master_key);
+        if master.public_key(&signed_id).is_some() {
+            master.add_signature(viewer.user_id, &signature.key_id, &signature.signature);
+        }
+    }
+    master.to_json()
+}
+
 /// Puts `unsigned` into an object that has none and is not empty.
-fn with_display_name(mut json: String, name: Option<String>) -> String {
+pub(super) fn with_display_name(mut json: String, name: Option<String>) -> String {
     if let Some(name) = name
         && json.pop() == Some('}')
     {

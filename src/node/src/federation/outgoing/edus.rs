@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use servers::News;
 use store::{Position, View};
 use users::keys::device_lists::{self, DeviceChange, Part};
-use users::keys::{Owner, query};
+use users::keys::query::{self, Viewer};
 
 use super::state::SentReceipt;
 use crate::{Node, NodeError};
@@ -196,11 +196,7 @@ fn signing_key_update(
     user: UserSn,
     user_id: &str,
 ) -> Result<Option<Vec<u8>>, NodeError> {
-    // Nobody: another server sees what all may see.
-    let viewer = Owner {
-        user: UserSn(0),
-        user_id: "",
-    };
+    let viewer = Viewer::Server { sees_names: false };
     let keys = query::user_keys(view, viewer, user, &[])?;
     let mut content = json!({ "user_id": user_id });
     for (name, key) in [

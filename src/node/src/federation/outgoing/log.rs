@@ -61,6 +61,9 @@ impl Node {
         let Some(event) = event_log::get(&txn, room, place)? else {
             return Ok(());
         };
+        if !servers::any_known(&txn, room)? {
+            return Ok(());
+        }
         let sender = self.names().user_id(&txn, event.sender)?;
         let from = identifier::domain(&sender).unwrap_or_default();
         let to = Outgoing {
