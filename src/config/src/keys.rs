@@ -199,6 +199,10 @@ section! {
         enabled: bool = true;
         /// Certificate authorities (PEM) that are trusted besides the system's.
         extra_ca: Option<PathBuf> = None => "\"ca.pem\"";
+        /// Shows the profiles of this server's users to other servers.
+        @live share_profiles: bool = true;
+        /// Shows the names of this server's users' devices to other servers, with the devices' keys.
+        @live share_device_names: bool = true;
         /// True lets the server contact loopback and private addresses, for federation, push, previews
         /// and the like. Only for tests and closed networks: otherwise strangers can make the server
         /// knock on your other machines.

@@ -70,6 +70,7 @@ pub struct Node {
     remote: Arc<Remote>,
     key_fetches: federation::KeyFetches,
     profiles: federation::Profiles,
+    media_fetches: federation::MediaFetches,
     transactions: federation::Answers,
     /// For the states of sliding sync, which are not kept over a restart: begins at random, so that a
     /// position from before one is hardly taken for one from after it.
@@ -113,6 +114,7 @@ impl Node {
             remote,
             key_fetches: Default::default(),
             profiles: Default::default(),
+            media_fetches: Default::default(),
             transactions: federation::Answers::default(),
             next_generation: AtomicU64::new(rand::random::<u64>() >> 16),
             shutdown: CancellationToken::new(),

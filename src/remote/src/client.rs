@@ -35,7 +35,7 @@ const IDLE: Duration = Duration::from_secs(90);
 const MOST_IDLE: usize = 4;
 
 /// The most of an error's body that is read.
-const MAX_ERROR_BYTES: usize = 64 << 10;
+pub(crate) const MAX_ERROR_BYTES: usize = 64 << 10;
 
 /// The way to other homeservers.
 pub struct Remote {
@@ -122,7 +122,7 @@ impl Remote {
             .unwrap_or(Err(RemoteError::TimedOut))
     }
 
-    async fn send(
+    pub(crate) async fn send(
         &self,
         server_name: &str,
         request: Request,
@@ -198,10 +198,7 @@ pub(crate) const USER_AGENT: HeaderValue =
 pub(crate) async fn collect(body: Incoming, limit: usize) -> Result<Bytes, RemoteError> {
     match Limited::new(body, limit).collect().await {
         Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            let text = format!("more than {limit} bytes");
-            Err(RemoteError::BadAnswer(text))
-        }
+        Err(error) if error.is::<LengthLimitError>() => Err(RemoteError::TooLarge { limit }),
         Err(error) => Err(RemoteError::Unreachable(format!(
             "the answer broke off: {error}"
         ))),

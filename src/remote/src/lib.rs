@@ -7,6 +7,7 @@ pub mod authority;
 pub mod authorization;
 mod client;
 mod connect;
+mod download;
 mod error;
 pub mod guard;
 pub mod names;
@@ -14,5 +15,6 @@ mod request;
 mod tls;
 
 pub use client::{Options, Remote};
+pub use download::Download;
 pub use error::RemoteError;
 pub use request::{Answer, Request, path};
