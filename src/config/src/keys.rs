@@ -203,11 +203,18 @@ section! {
         @live share_profiles: bool = true;
         /// Shows the names of this server's users' devices to other servers, with the devices' keys.
         @live share_device_names: bool = true;
+        /// Servers that are asked for the signing keys of those that do not answer themselves. Without one, events of
+        /// servers that are gone can't be checked, and old rooms that hold such can't be joined.
+        @live trusted_key_servers: Vec<ServerName> = matrix_org() => "[\"matrix.org\"]";
         /// True lets the server contact loopback and private addresses, for federation, push, previews
         /// and the like. Only for tests and closed networks: otherwise strangers can make the server
         /// knock on your other machines.
         allow_private_networks: bool = false;
     }
+}
+
+fn matrix_org() -> Vec<ServerName> {
+    ServerName::new("matrix.org").into_iter().collect()
 }
 
 section! {

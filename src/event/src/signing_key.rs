@@ -206,8 +206,17 @@ impl VerifyKey {
         VerifyingKey::from_bytes(&bytes).ok().map(VerifyKey)
     }
 
+    /// Reads a public key's bytes; `None` if they are no point of the curve.
+    pub fn from_bytes(bytes: &[u8; 32]) -> Option<Self> {
+        VerifyingKey::from_bytes(bytes).ok().map(VerifyKey)
+    }
+
     pub fn to_base64(&self) -> String {
         base64_encode(self.0.as_bytes())
+    }
+
+    pub fn to_bytes(&self) -> [u8; 32] {
+        self.0.to_bytes()
     }
 
     /// Whether `signature` (base64) is this key's over `bytes`.

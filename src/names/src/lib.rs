@@ -29,6 +29,9 @@ pub struct RoomSn(pub u32);
 const REMOTE: u32 = 1 << 31;
 
 impl UserSn {
+    /// Below the numbers of all users of other servers, and above those of all local ones.
+    pub const FIRST_REMOTE: UserSn = UserSn(REMOTE);
+
     /// True for users of this server.
     pub fn is_local(self) -> bool {
         self.0 & REMOTE == 0

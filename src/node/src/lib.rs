@@ -25,6 +25,7 @@ mod presence;
 pub mod room;
 mod sliding_poll;
 mod sync_poll;
+mod typing;
 mod user_rooms;
 
 use std::sync::Arc;
@@ -33,6 +34,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use config::Config;
+use federation::outgoing::Outgoing;
 use names::Names;
 use remote::Remote;
 use store::{Batch, Position, Read, Store, Ticket, Txn, View};
@@ -41,6 +43,8 @@ use tokio_util::sync::CancellationToken;
 pub use activity::{Activity, MembershipChange, Touched};
 pub use audience::Audience;
 pub use error::NodeError;
+pub use federation::OwnKeys;
+pub use federation::outgoing::DestinationStatus;
 pub use jobs::{JOB_PATIENCE, Task};
 pub use locks::{Guard, Lock, Locks};
 pub use media_repository::{Media, MediaUpload, ThumbnailAnswer};
@@ -68,10 +72,15 @@ pub struct Node {
     user_rooms: user_rooms::UserRooms,
     jobs: jobs::Jobs,
     remote: Arc<Remote>,
+    key_ring: federation::KeyRing,
+    own_keys: OwnKeys,
+    published: federation::Published,
+    outgoing: Arc<Outgoing>,
+    transactions: federation::Answers,
+    remote_aliases: federation::RemoteAliases,
     key_fetches: federation::KeyFetches,
     profiles: federation::Profiles,
     media_fetches: federation::MediaFetches,
-    transactions: federation::Answers,
     /// For the states of sliding sync, which are not kept over a restart: begins at random, so that a
     /// position from before one is hardly taken for one from after it.
     next_generation: AtomicU64,
@@ -86,8 +95,10 @@ impl Node {
     pub fn new(
         config: Config,
         store: Store,
-        key: event::SigningKey,
+        keys: impl Into<OwnKeys>,
     ) -> Result<Arc<Node>, NodeError> {
+        let own_keys = keys.into();
+        let key = own_keys.current().clone();
         let names = Names::open(&store, config.server_name.as_str())?;
         let media = Media::open(&config)?;
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
@@ -112,10 +123,15 @@ impl Node {
             user_rooms: user_rooms::UserRooms::default(),
             jobs: jobs::Jobs::default(),
             remote,
+            key_ring: federation::KeyRing::default(),
+            own_keys,
+            published: Default::default(),
+            outgoing: Arc::new(Outgoing::new(now_ms())),
+            transactions: federation::Answers::default(),
+            remote_aliases: federation::RemoteAliases::default(),
             key_fetches: Default::default(),
             profiles: Default::default(),
             media_fetches: Default::default(),
-            transactions: federation::Answers::default(),
             next_generation: AtomicU64::new(rand::random::<u64>() >> 16),
             shutdown: CancellationToken::new(),
             store: Arc::new(store),
@@ -188,6 +204,11 @@ impl Node {
         &self.remote
     }
 
+    /// Where aliases of other servers lead.
+    pub(crate) fn remote_aliases(&self) -> &federation::RemoteAliases {
+        &self.remote_aliases
+    }
+
     /// What a writer of rooms needs from outside.
     pub fn room_context(&self) -> rooms::Context<'_> {
         rooms::Context {
@@ -204,10 +225,7 @@ impl Node {
 
     /// Milliseconds since 1970.
     pub fn now_ms(&self) -> u64 {
-        let since = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        since.as_millis() as u64
+        now_ms()
     }
 
     /// Random bytes fit for secrets.
@@ -274,9 +292,11 @@ impl Node {
     pub async fn durable(&self, ticket: Ticket, touched: Touched) -> Result<Position, NodeError> {
         let (sender, receiver) = tokio::sync::oneshot::channel();
         let (notifier, audience) = (Arc::clone(&self.notifier), Arc::clone(&self.audience));
+        let outgoing = Arc::clone(&self.outgoing);
         self.store.when_durable(ticket, move |result| {
             if result.is_ok() {
                 notifier.wake(&touched, &audience);
+                outgoing.wake(&touched);
             }
             // The request may have gone away; the change stays.
             let _ = sender.send(result);
@@ -308,9 +328,11 @@ impl Node {
     /// Wakes whom a change concerns once it is durable; nobody waits for that here.
     pub(crate) fn wake_when_durable(&self, ticket: Ticket, touched: Touched) {
         let (notifier, audience) = (Arc::clone(&self.notifier), Arc::clone(&self.audience));
+        let outgoing = Arc::clone(&self.outgoing);
         self.store.when_durable(ticket, move |result| {
             if result.is_ok() {
                 notifier.wake(&touched, &audience);
+                outgoing.wake(&touched);
             }
         });
     }
@@ -326,6 +348,13 @@ impl Node {
     ) -> Result<T, NodeError> {
         self.pool.run(lane, work).await
     }
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    since.as_millis() as u64
 }
 
 fn remote_options(config: &Config) -> Result<remote::Options, NodeError> {

@@ -49,7 +49,8 @@ impl Authorization {
                 "origin" => &mut origin,
                 "destination" => &mut destination,
                 "key" => &mut key,
-                "sig" => &mut sig,
+                // The specification's list of parameters has the long name, its examples and all servers the short one.
+                "sig" | "signature" => &mut sig,
                 _ => &mut None,
             };
             // Twice the same could be read by others the other way.

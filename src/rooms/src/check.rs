@@ -10,9 +10,9 @@ use names::{RoomSn, UserSn};
 use store::{Direction, Read};
 
 use crate::schema::{
-    ALIASES, CITATIONS, HEADS, LINES, MARKS, MEMBERS, MISSING, RECEIPT_LOG, RECEIPTS, RELATIONS,
-    REMOTE_ROOMS, ROOM_ALIASES, ROOM_SERVERS, ROOMS_OF_SERVER, STATE, STATE_HISTORY, STATE_LOG,
-    THREADS, TIMESTAMPS, USER_ROOMS,
+    ALIASES, CITATIONS, HEADS, LINES, MARKS, MEMBERS, MISSING, OUTSIDE, RECEIPT_LOG, RECEIPTS,
+    RELATIONS, REMOTE_ROOMS, ROOM_ALIASES, ROOM_SERVERS, ROOMS_OF_SERVER, STATE, STATE_HISTORY,
+    STATE_LOG, THREADS, TIMESTAMPS, USER_ROOMS,
 };
 use crate::{
     EventNo, Flags, Point, Result, RoomHead, StateDelta, StoredEvent, auth_index, event_log,
@@ -357,6 +357,8 @@ impl<'a, R: Read> Walk<'a, R> {
             if user.is_local() {
                 let own = USER_ROOMS.get(self.from, &(user, self.room))?;
                 let same = match own {
+                    // After this server had left.
+                    Some(_) if OUTSIDE.contains(self.from, &(self.room, user))? => true,
                     Some(own) => {
                         let point = Point::main(own.value.place);
                         let changes = state::change_of(self.from, self.room, point)?;
@@ -533,9 +535,23 @@ pub fn all(
     for row in USER_ROOMS.scan(from, &(), Direction::Forward) {
         let ((user, room), entry): ((UserSn, RoomSn), _) = row?;
         let left = entry.value.membership() == Membership::Leave;
-        if !left && !MEMBERS.contains(from, &(room, user))? {
+        let outside = OUTSIDE.get(from, &(room, user))?;
+        let same = match outside {
+            Some(outside) => outside.membership() == entry.value.membership(),
+            None => left || MEMBERS.contains(from, &(room, user))?,
+        };
+        if !same {
             report(format!(
                 "user {} has room {} but is no member",
+                user.0, room.0
+            ));
+        }
+    }
+    for row in OUTSIDE.scan(from, &(), Direction::Forward) {
+        let ((room, user), _) = row?;
+        if !USER_ROOMS.contains(from, &(user, room))? {
+            report(format!(
+                "user {} has a membership outside of room {} without having the room",
                 user.0, room.0
             ));
         }

@@ -177,7 +177,7 @@ pub fn missing_events(
     earliest: &[EventId],
     limit: usize,
     min_depth: u64,
-) -> Result<Vec<StoredEvent>> {
+) -> Result<Vec<(EventNo, StoredEvent)>> {
     let rules = rules_of(from, room)?;
     let mut seen: HashSet<String> = earliest
         .iter()
@@ -198,14 +198,14 @@ pub fn missing_events(
         if !seen.insert(id.clone()) {
             continue;
         }
-        let Some((_, event)) = history_event(from, room, &id)? else {
+        let Some((no, event)) = history_event(from, room, &id)? else {
             continue;
         };
         if depth_of(&event) < min_depth {
             continue;
         }
         open.extend(prev_events(room, rules, &event)?);
-        found.push(event);
+        found.push((no, event));
     }
     found.reverse();
     Ok(found)
@@ -218,7 +218,7 @@ pub fn backfill(
     room: RoomSn,
     from_events: &[EventId],
     limit: usize,
-) -> Result<Vec<StoredEvent>> {
+) -> Result<Vec<(EventNo, StoredEvent)>> {
     let rules = rules_of(from, room)?;
     let mut seen = HashSet::new();
     let mut open: BinaryHeap<(u64, EventNo)> = BinaryHeap::new();
@@ -244,23 +244,30 @@ pub fn backfill(
                 open.push((depth_of(&event), no));
             }
         }
-        found.push(event);
+        found.push((no, event));
     }
     Ok(found)
 }
 
-/// The ids of a state's events, and of their auth chain.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct StateIds {
+/// The events of a state, and of their auth chain: by number, or by id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateOf<T> {
     /// The events of the state.
-    pub state: Vec<EventId>,
+    pub state: Vec<T>,
     /// Their auth chains.
-    pub auth_chain: Vec<EventId>,
+    pub auth_chain: Vec<T>,
 }
 
+/// The same by id.
+pub type StateIds = StateOf<EventId>;
+
 /// The state right before an event. Nothing if the event is not part of the room's history here.
-/// <https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1state_idsroomid>
-pub fn state_ids(from: &impl Read, room: RoomSn, event_id: &str) -> Result<Option<StateIds>> {
+/// <https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1stateroomid>
+pub fn state_before_event(
+    from: &impl Read,
+    room: RoomSn,
+    event_id: &str,
+) -> Result<Option<StateOf<EventNo>>> {
     let Some((no, event)) = history_event(from, room, event_id)? else {
         return Ok(None);
     };
@@ -275,18 +282,72 @@ pub fn state_ids(from: &impl Read, room: RoomSn, event_id: &str) -> Result<Optio
             named.extend(node.auth_events);
         }
     }
-    let chain: Vec<EventNo> = auth_index::chain(from, room, named)?.into_iter().collect();
-    let ids = |numbers: &[EventNo]| -> Result<Vec<EventId>> {
-        let events = event_log::get_many(from, room, numbers)?;
-        Ok(events
-            .into_iter()
-            .map(|(_, event)| event.event_id)
-            .collect())
-    };
-    Ok(Some(StateIds {
-        state: ids(&state)?,
-        auth_chain: ids(&chain)?,
+    let auth_chain = auth_index::chain(from, room, named)?;
+    Ok(Some(StateOf {
+        state,
+        auth_chain: auth_chain.into_iter().collect(),
     }))
+}
+
+/// The state right before an event, by ids. Nothing if the event is not part of the room's history here.
+/// <https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1state_idsroomid>
+pub fn state_ids(from: &impl Read, room: RoomSn, event_id: &str) -> Result<Option<StateIds>> {
+    let Some(found) = state_before_event(from, room, event_id)? else {
+        return Ok(None);
+    };
+    Ok(Some(StateOf {
+        state: ids_of(from, room, &found.state)?,
+        auth_chain: ids_of(from, room, &found.auth_chain)?,
+    }))
+}
+
+/// Events read at once where only their ids are wanted.
+const EVENTS_AT_ONCE: usize = 1000;
+
+fn ids_of(from: &impl Read, room: RoomSn, numbers: &[EventNo]) -> Result<Vec<EventId>> {
+    let mut ids = Vec::with_capacity(numbers.len());
+    for numbers in numbers.chunks(EVENTS_AT_ONCE) {
+        let events = event_log::get_many(from, room, numbers)?;
+        ids.extend(events.into_iter().map(|(_, event)| event.event_id));
+    }
+    Ok(ids)
+}
+
+/// The auth chain of an event, itself left out. Nothing if the event is not here.
+/// <https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1event_authroomideventid>
+pub fn auth_chain(from: &impl Read, room: RoomSn, event_id: &str) -> Result<Option<Vec<EventNo>>> {
+    let Some((of, _, event)) = known_event(from, event_id)?.filter(|(of, ..)| *of == room) else {
+        return Ok(None);
+    };
+    let rules = rules_of(from, of)?;
+    let pdu = Pdu::from_stored(rules, event.event_id.clone(), event.json.as_bytes());
+    let pdu = pdu.map_err(|_| Error::Damaged {
+        room: room.0,
+        why: "stored event does not parse",
+    })?;
+    let mut named = Vec::new();
+    for id in pdu.auth_events() {
+        let number = event_log::number(from, id)?;
+        named.extend(number.filter(|(of, _)| *of == room).map(|(_, no)| no));
+    }
+    let chain = auth_index::chain(from, room, named)?;
+    Ok(Some(chain.into_iter().collect()))
+}
+
+/// An event that other servers may be given by its id, in whichever room: by its place, or as an outlier. Rejected ones
+/// are as if they were not here.
+pub fn known_event(
+    from: &impl Read,
+    event_id: &str,
+) -> Result<Option<(RoomSn, EventNo, StoredEvent)>> {
+    let Some((room, number)) = event_log::number(from, event_id)? else {
+        return Ok(None);
+    };
+    let no = event_log::place_of(from, room, number)?.unwrap_or(number);
+    let event = event_log::get(from, room, no)?;
+    Ok(event
+        .filter(|event| !event.flags.has(Flags::REJECTED))
+        .map(|event| (room, no, event)))
 }
 
 /// An event of the room's history that other servers may be given: rejected ones are as if they were not here.

@@ -33,6 +33,40 @@ pub fn local_joined(from: &impl Read, room: RoomSn) -> Result<Vec<UserSn>> {
     Ok(found)
 }
 
+/// Whether any local user is joined: whether this server is in the room.
+pub fn is_resident(from: &impl Read, room: RoomSn) -> Result<bool> {
+    for row in MEMBERS.scan(from, &(room,), Direction::Forward) {
+        let ((_, user), member) = row?;
+        if !user.is_local() {
+            break;
+        }
+        if member.membership() == Membership::Join {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Users of one other server among the room's members, whatever their membership. Looks at all members of other
+/// servers, at most at `most`.
+pub(crate) fn of_server(
+    from: &impl Read,
+    room: RoomSn,
+    server: &str,
+    most: usize,
+) -> Result<Vec<(UserSn, String, Member)>> {
+    let mut found = Vec::new();
+    let start = (room, UserSn::FIRST_REMOTE);
+    for row in MEMBERS.scan_from(from, &(room,), &start).take(most) {
+        let ((_, user), member) = row?;
+        let user_id = names::user_id(from, user)?;
+        if event::identifier::domain(&user_id) == Some(server) {
+            found.push((user, user_id, member));
+        }
+    }
+    Ok(found)
+}
+
 /// All members, whatever their membership, the local ones first.
 pub fn all(from: &impl Read, room: RoomSn) -> Result<Vec<(UserSn, Member)>> {
     let mut found = Vec::new();

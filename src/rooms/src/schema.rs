@@ -8,6 +8,7 @@ use names::{RoomSn, UserSn};
 use store::{At, Blob, Family, Position, Table, TableInfo};
 
 use crate::aliases::Alias;
+use crate::outside::Outside;
 use crate::receipts::Receipt;
 use crate::types::{
     AuthNode, EventNo, Line, Marks, Member, Relation, RoomHead, RoomServer, StateDelta,
@@ -61,6 +62,9 @@ pub(crate) const USER_ROOMS: Table<(UserSn, RoomSn), At<UserRoom>> =
 /// What an invited or knocking user may know of the room: a JSON list of stripped state.
 pub(crate) const STRIPPED_STATE: Table<(UserSn, RoomSn), Blob> =
     Table::source(Family::Rooms, 4, "stripped_state");
+/// Memberships of local users in rooms that this server is not in.
+pub(crate) const OUTSIDE: Table<(RoomSn, UserSn), Outside> =
+    Table::source(Family::Rooms, 21, "outside");
 /// Events that refer to an event, by the id of that.
 pub(crate) const RELATIONS: Table<(RoomSn, String, EventNo), Relation> =
     Table::derived(Family::Rooms, 5, "relations", "rooms::check");
@@ -134,6 +138,7 @@ pub const TABLES: &[TableInfo] = &[
     REMOTE_ROOMS.info(),
     USER_ROOMS.info(),
     STRIPPED_STATE.info(),
+    OUTSIDE.info(),
     RELATIONS.info(),
     THREADS.info(),
     THREAD_ORDER.info(),

@@ -120,8 +120,11 @@ pub fn at(
 }
 
 /// The whole state at `point`, by type and state key. One walk over the history of every entry: O(state
-/// changes of the room).
+/// changes of the room); where nothing has changed since, over the current state.
 pub fn all_at(from: &impl Read, room: RoomSn, point: Point) -> Result<Vec<Entry>> {
+    if point.line == 0 && !lines::goes_on(from, room, point)? {
+        return all_current(from, room);
+    }
     let path = lines::path(from, room, point)?;
     history(
         STATE_HISTORY.scan(from, &(room,), Direction::Forward),

@@ -314,9 +314,12 @@ pub struct RoomServer {
 impl Record for RoomServer {}
 
 impl RoomServer {
-    /// Whether the server is in the room, or was right before `place`.
-    pub(crate) fn concerns(self, place: EventNo) -> bool {
-        self.joined > 0 || self.since >= place
+    /// Whether the server was in the room right before `place`, or right after it.
+    pub fn concerns(self, place: EventNo) -> bool {
+        match self.joined {
+            0 => self.since >= place,
+            _ => self.since <= place,
+        }
     }
 }
 

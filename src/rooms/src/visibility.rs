@@ -26,7 +26,7 @@ pub enum HistoryVisibility {
 }
 
 impl HistoryVisibility {
-    fn of_event(event: &StoredEvent) -> Self {
+    pub(crate) fn of_event(event: &StoredEvent) -> Self {
         let content = event::json::member(&event.json, "content").unwrap_or("{}");
         match string_member(content, "history_visibility").as_deref() {
             Some("world_readable") => HistoryVisibility::WorldReadable,
@@ -47,20 +47,12 @@ impl HistoryVisibility {
     }
 }
 
-/// What one user may see of one room.
-pub struct Visibility {
-    room: RoomSn,
-    user_id: Option<String>,
-    /// Changes of the visibility, oldest first.
-    visibility: Vec<(EventNo, HistoryVisibility)>,
-    /// Changes of the user's membership, oldest first.
-    membership: Vec<(EventNo, Membership)>,
-}
+/// The room's visibility over time.
+pub(crate) struct Changes(Vec<(EventNo, HistoryVisibility)>);
 
-impl Visibility {
-    /// Reads what is needed to judge the room's events for a user; for nobody in particular without one.
-    pub fn of(from: &impl Read, room: RoomSn, user: Option<(UserSn, &str)>) -> Result<Self> {
-        let mut visibility = Vec::new();
+impl Changes {
+    pub(crate) fn read(from: &impl Read, room: RoomSn) -> Result<Self> {
+        let mut changes = Vec::new();
         for (place, no) in state::history_of(from, room, "m.room.history_visibility", "")? {
             let event = match no {
                 Some(no) => event_log::get(from, room, no)?,
@@ -69,8 +61,74 @@ impl Visibility {
             let is = event.map_or(HistoryVisibility::Shared, |event| {
                 HistoryVisibility::of_event(&event)
             });
-            visibility.push((place, is));
+            changes.push((place, is));
         }
+        Ok(Self(changes))
+    }
+
+    /// The visibility of the event at `no`.
+    pub(crate) fn at(&self, no: EventNo) -> HistoryVisibility {
+        let changes = self.0.partition_point(|(at, _)| *at <= no);
+        let value = |index: usize| match index.checked_sub(1) {
+            Some(last) => self.0[last].1,
+            None => HistoryVisibility::Shared,
+        };
+        let after = value(changes);
+        // A change of visibility is seen by those who see what is before it or what is after it.
+        match changes.checked_sub(1).map(|last| self.0[last].0) {
+            Some(at) if at == no => after.min(value(changes - 1)),
+            _ => after,
+        }
+    }
+}
+
+/// The visibility that a state has.
+pub(crate) fn visibility_in(
+    from: &impl Read,
+    room: RoomSn,
+    state: Point,
+) -> Result<HistoryVisibility> {
+    let no = state::at(from, room, "m.room.history_visibility", "", state)?;
+    let event = no
+        .map(|no| event_log::get(from, room, no))
+        .transpose()?
+        .flatten();
+    Ok(event.map_or(HistoryVisibility::Shared, |event| {
+        HistoryVisibility::of_event(&event)
+    }))
+}
+
+/// The membership that a user has in a state.
+pub(crate) fn membership_in(
+    from: &impl Read,
+    room: RoomSn,
+    user_id: &str,
+    state: Point,
+) -> Result<Membership> {
+    let no = state::at(from, room, "m.room.member", user_id, state)?;
+    let event = no
+        .map(|no| event_log::get(from, room, no))
+        .transpose()?
+        .flatten();
+    Ok(event.map_or(Membership::Leave, |event| {
+        let content = event::json::member(&event.json, "content").unwrap_or("{}");
+        Membership::of_content(content).unwrap_or(Membership::Other)
+    }))
+}
+
+/// What one user may see of one room.
+pub struct Visibility {
+    room: RoomSn,
+    user_id: Option<String>,
+    visibility: Changes,
+    /// Changes of the user's membership, oldest first.
+    membership: Vec<(EventNo, Membership)>,
+}
+
+impl Visibility {
+    /// Reads what is needed to judge the room's events for a user; for nobody in particular without one.
+    pub fn of(from: &impl Read, room: RoomSn, user: Option<(UserSn, &str)>) -> Result<Self> {
+        let visibility = Changes::read(from, room)?;
         let mut membership = Vec::new();
         if let Some((user, user_id)) = user {
             membership = memberships(from, room, user, user_id)?;
@@ -81,20 +139,6 @@ impl Visibility {
             visibility,
             membership,
         })
-    }
-
-    fn visibility_at(&self, no: EventNo) -> HistoryVisibility {
-        let changes = self.visibility.partition_point(|(at, _)| *at <= no);
-        let value = |index: usize| match index.checked_sub(1) {
-            Some(last) => self.visibility[last].1,
-            None => HistoryVisibility::Shared,
-        };
-        let after = value(changes);
-        // A change of visibility is seen by those who see what is before it or what is after it.
-        match changes.checked_sub(1).map(|last| self.visibility[last].0) {
-            Some(at) if at == no => after.min(value(changes - 1)),
-            _ => after,
-        }
     }
 
     /// The user's membership right after the event at `no`.
@@ -126,8 +170,8 @@ impl Visibility {
         else {
             return Ok(false);
         };
-        let visibility = self.visibility_in(from, before)?;
-        let visibility = visibility.min(self.visibility_in(from, after)?);
+        let visibility = visibility_in(from, self.room, before)?;
+        let visibility = visibility.min(visibility_in(from, self.room, after)?);
         let (before, after) = (
             self.membership_in(from, before)?,
             self.membership_in(from, after)?,
@@ -147,35 +191,16 @@ impl Visibility {
         })
     }
 
-    fn visibility_in(&self, from: &impl Read, state: Point) -> Result<HistoryVisibility> {
-        let no = state::at(from, self.room, "m.room.history_visibility", "", state)?;
-        let event = no
-            .map(|no| event_log::get(from, self.room, no))
-            .transpose()?
-            .flatten();
-        Ok(event.map_or(HistoryVisibility::Shared, |event| {
-            HistoryVisibility::of_event(&event)
-        }))
-    }
-
     fn membership_in(&self, from: &impl Read, state: Point) -> Result<Membership> {
-        let Some(user_id) = &self.user_id else {
-            return Ok(Membership::Leave);
-        };
-        let no = state::at(from, self.room, "m.room.member", user_id, state)?;
-        let event = no
-            .map(|no| event_log::get(from, self.room, no))
-            .transpose()?
-            .flatten();
-        Ok(event.map_or(Membership::Leave, |event| {
-            let content = event::json::member(&event.json, "content").unwrap_or("{}");
-            Membership::of_content(content).unwrap_or(Membership::Other)
-        }))
+        match &self.user_id {
+            Some(user_id) => membership_in(from, self.room, user_id, state),
+            None => Ok(Membership::Leave),
+        }
     }
 
     /// Whether the user may see what happened at `no`, and the state there.
     pub fn allows_place(&self, no: EventNo) -> bool {
-        let visibility = self.visibility_at(no);
+        let visibility = self.visibility.at(no);
         if visibility == HistoryVisibility::WorldReadable {
             return true;
         }
@@ -225,7 +250,7 @@ impl Visibility {
 
     /// Whether anybody may look into the room now.
     pub fn is_world_readable(&self) -> bool {
-        self.visibility_at(EventNo::MAX) == HistoryVisibility::WorldReadable
+        self.visibility.at(EventNo::MAX) == HistoryVisibility::WorldReadable
     }
 
     /// Whether the user was ever joined.
@@ -242,7 +267,8 @@ impl Visibility {
     }
 }
 
-fn memberships(
+/// A user's membership over time, oldest first.
+pub(crate) fn memberships(
     from: &impl Read,
     room: RoomSn,
     user: UserSn,
@@ -297,10 +323,12 @@ mod tests {
         Visibility {
             room: RoomSn(1),
             user_id: None,
-            visibility: visibility
-                .iter()
-                .map(|(no, is)| (place(*no), *is))
-                .collect(),
+            visibility: Changes(
+                visibility
+                    .iter()
+                    .map(|(no, is)| (place(*no), *is))
+                    .collect(),
+            ),
             membership: membership
                 .iter()
                 .map(|(no, is)| (place(*no), *is))

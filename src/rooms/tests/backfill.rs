@@ -188,11 +188,11 @@ fn history_is_filled_in_below_what_is_here_in_its_order_and_with_its_states() {
             pieces += 1;
             let from: Vec<EventId> = gaps.iter().map(|(id, _)| id.as_str().into()).collect();
             let piece = graph::backfill(&world.store.view(), room, &from, 10).unwrap();
-            let oldest = piece.last().unwrap().event_id.clone();
+            let oldest = piece.last().unwrap().1.event_id.clone();
             let (state, events) = state_of(&world, rules, room, &oldest);
             let piece: Vec<Verified> = piece
                 .iter()
-                .map(|event| verified(&world, rules, event))
+                .map(|(_, event)| verified(&world, rules, event))
                 .collect();
             let mut txn = late.store.begin();
             let mut writer = RoomWriter::open(&mut txn, late.context(), late_room).unwrap();

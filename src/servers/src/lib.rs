@@ -2,7 +2,14 @@
 //!
 //! Deliberately not here: which rooms a server is in (`rooms`), and how it is reached (`remote`).
 
-use store::TableInfo;
+pub mod backoff;
+pub mod keys;
+pub mod outbox;
+mod queue;
+mod schema;
 
-/// The tables of this crate.
-pub const TABLES: &[TableInfo] = &[];
+pub use queue::{News, Queue};
+pub use schema::TABLES;
+
+/// What every fallible call of this crate returns.
+pub type Result<T, E = store::StoreError> = std::result::Result<T, E>;

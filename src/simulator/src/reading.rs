@@ -52,7 +52,8 @@ impl Homeserver {
         earliest: &[EventId],
     ) -> rooms::Result<Vec<StoredEvent>> {
         let (view, room) = self.look()?;
-        graph::missing_events(&view, room, latest, earliest, 10, 0)
+        let found = graph::missing_events(&view, room, latest, earliest, 10, 0)?;
+        Ok(found.into_iter().map(|(_, event)| event).collect())
     }
 
     /// `/backfill`.
@@ -61,7 +62,8 @@ impl Homeserver {
     /// If the store fails.
     pub fn backfill(&self, from_events: &[EventId]) -> rooms::Result<Vec<StoredEvent>> {
         let (view, room) = self.look()?;
-        graph::backfill(&view, room, from_events, 20)
+        let found = graph::backfill(&view, room, from_events, 20)?;
+        Ok(found.into_iter().map(|(_, event)| event).collect())
     }
 
     /// `/state_ids`: state and auth chain.

@@ -16,6 +16,7 @@ pub mod filtered;
 mod key_counts;
 mod lazy;
 mod notifications;
+mod outside;
 mod presences;
 mod response;
 mod room;

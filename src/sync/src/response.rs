@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use event::auth::Membership;
 use event::json;
 use names::{RoomSn, UserSn};
-use rooms::{UserRoom, event_log, members};
+use rooms::{UserRoom, event_log, members, outside};
 use store::{At, Position, Read, View};
 use users::account_data::{self, Item};
 use users::filters::Filter;
@@ -15,6 +15,7 @@ use users::to_device;
 use crate::account::ignored;
 use crate::devices::{device_changes, write_users};
 use crate::key_counts::{write_one_time, write_unused_fallback};
+use crate::outside::left;
 use crate::presences::write_presences;
 use crate::room::{Room, Shared, write_items};
 use crate::{Memory, Result, SyncToken};
@@ -262,35 +263,60 @@ fn write_room(
                 Ok((true, ()))
             })?;
         }
-        membership => {
-            let Some(room) = Room::read(shared, number, of)? else {
-                return Ok(());
-            };
-            if !room_filter.shows_room(room.room_id()) {
-                return Ok(());
-            }
-            let mut items = match items {
-                Some(items) if !room.is_anew() => items.clone(),
-                _ if room.is_anew() => account_data::all_room(view, request.user, number)?,
-                _ => Vec::new(),
-            };
-            items.retain(|item| room_filter.account_data.event.shows(&item.kind, None));
-            if membership == Membership::Join {
-                let keep_all = request.since.is_none() || request.full_state;
-                let (kept, told) = entry(&mut sections.join, room.room_id(), |out| {
-                    let told = room.joined(out, &items)?;
-                    Ok((keep_all || told.news, told))
-                })?;
-                if kept {
-                    shown.extend(told.members.into_iter().map(|member| (number, member)));
+        Membership::Join => write_open_room(sections, shared, number, of, items, shown)?,
+        _ => match outside::get(view, number, request.user)? {
+            Some(outside) => {
+                let room_id = names::room_id(view, number)?;
+                if room_filter.shows_room(&room_id) {
+                    entry(&mut sections.leave, &room_id, |out| {
+                        left(out, request, &outside)?;
+                        Ok((true, ()))
+                    })?;
                 }
-            } else {
-                entry(&mut sections.leave, room.room_id(), |out| {
-                    let told = room.left(out, &items)?;
-                    Ok((told.news, ()))
-                })?;
             }
+            None => write_open_room(sections, shared, number, of, items, shown)?,
+        },
+    }
+    Ok(())
+}
+
+/// A room that the user is in, or was in.
+fn write_open_room(
+    sections: &mut Sections,
+    shared: &Shared<'_>,
+    number: RoomSn,
+    of: At<UserRoom>,
+    items: Option<&Vec<Item>>,
+    shown: &mut Vec<(RoomSn, UserSn)>,
+) -> Result<()> {
+    let (view, request) = (shared.view, shared.request);
+    let room_filter = &request.filter.room;
+    let Some(room) = Room::read(shared, number, of)? else {
+        return Ok(());
+    };
+    if !room_filter.shows_room(room.room_id()) {
+        return Ok(());
+    }
+    let mut items = match items {
+        Some(items) if !room.is_anew() => items.clone(),
+        _ if room.is_anew() => account_data::all_room(view, request.user, number)?,
+        _ => Vec::new(),
+    };
+    items.retain(|item| room_filter.account_data.event.shows(&item.kind, None));
+    if of.value.membership() == Membership::Join {
+        let keep_all = request.since.is_none() || request.full_state;
+        let (kept, told) = entry(&mut sections.join, room.room_id(), |out| {
+            let told = room.joined(out, &items)?;
+            Ok((keep_all || told.news, told))
+        })?;
+        if kept {
+            shown.extend(told.members.into_iter().map(|member| (number, member)));
         }
+    } else {
+        entry(&mut sections.leave, room.room_id(), |out| {
+            let told = room.left(out, &items)?;
+            Ok((told.news, ()))
+        })?;
     }
     Ok(())
 }
@@ -298,6 +324,10 @@ fn write_room(
 fn is_from_ignored(shared: &Shared<'_>, room: RoomSn) -> Result<bool> {
     if shared.ignored.is_empty() {
         return Ok(false);
+    }
+    if let Some(outside) = outside::get(shared.view, room, shared.request.user)? {
+        let by = names::user_sn(shared.view, &outside.sender())?;
+        return Ok(by.is_some_and(|by| shared.ignored.contains(&by)));
     }
     let Some(member) = members::get(shared.view, room, shared.request.user)? else {
         return Ok(false);

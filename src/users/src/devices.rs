@@ -121,7 +121,7 @@ pub fn set_display_name(txn: &mut Txn, user: UserSn, device: &str, name: &str) -
     DEVICES.put(txn, &key, &row);
     // The name is shown with the device's keys.
     if device_keys::exists(txn, user, device)? {
-        device_lists::mark_changed(txn, user)?;
+        device_lists::mark_device(txn, user, device)?;
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ use crate::backup::{BackedUpKey, Backup};
 use crate::dehydrated::DehydratedDevice;
 use crate::devices::{Device, Seen};
 use crate::directory::Entry;
+use crate::keys::device_lists::Previous;
 use crate::keys::one_time::{Counts, FallbackKey};
 use crate::keys::remote::RemoteList;
 use crate::keys::user_signatures::UserSignature;
@@ -119,6 +120,7 @@ pub const TABLES: &[TableInfo] = &[
     DEVICE_LIST_LOG.info(),
     REMOTE_LISTS.info(),
     REMOTE_DEVICE_NAMES.info(),
+    DEVICE_CHANGES.info(),
     BACKUPS.info(),
     BACKUP_KEYS.info(),
     DEHYDRATED_DEVICES.info(),
@@ -182,6 +184,10 @@ pub(crate) const REMOTE_LISTS: Table<UserSn, RemoteList> =
 /// (user of another server, device): the name that is shown with the device's keys.
 pub(crate) const REMOTE_DEVICE_NAMES: Table<(UserSn, String), String> =
     Table::source(Family::Keys, 16, "remote_device_names");
+/// (where committed, user, device): what changed of a user's keys, with where they changed before that. For other
+/// servers; kept until all of them were told, or can see by [`DEVICE_LIST_LOG`] that they were not.
+pub(crate) const DEVICE_CHANGES: Table<(Position, UserSn, String), Previous> =
+    Table::source(Family::Keys, 17, "device_changes");
 
 /// (user, version): a key backup.
 pub(crate) const BACKUPS: Table<(UserSn, u64), Backup> = Table::source(Family::Keys, 12, "backups");

@@ -14,7 +14,7 @@ use users::accounts::Kind;
 
 use crate::app::App;
 use crate::auth::{Identity, Session};
-use crate::client::room_names::{check_alias, room, sender};
+use crate::client::room_names::{self, check_alias, room, sender};
 use crate::error::{ApiError, ErrCode};
 use crate::json::{Json, JsonBody, JsonBytes};
 use crate::request::Params;
@@ -37,12 +37,10 @@ async fn resolve(
     State(app): State<App>,
     Params(alias): Params<String>,
 ) -> Result<Json<Value>, ApiError> {
-    check_alias(&alias)?;
-    let view = app.node().view();
-    let found = aliases::get(&view, &alias)?.ok_or_else(|| no_alias(&alias))?;
+    let resolved = room_names::resolve(&app, &alias).await?;
     Ok(Json(json!({
-        "room_id": names::room_id(&view, found.room)?,
-        "servers": [app.node().server_name()],
+        "room_id": resolved.room_id,
+        "servers": resolved.servers,
     })))
 }
 

@@ -9,14 +9,14 @@ use rooms::about::About;
 use rooms::directory::{self, Asked, Network, Since};
 use rooms::{event_log, members};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use users::accounts::Kind;
 
 use crate::app::App;
 use crate::auth::{OptionalSession, Session};
 use crate::client::room_names::{find_room, sender};
 use crate::error::ApiError;
-use crate::json::{Json, JsonBody, JsonBodyOrEmpty, JsonBytes};
+use crate::json::{BodyBytes, Json, JsonBody, JsonBodyOrEmpty, JsonBytes, parse_object_or_empty};
 use crate::limits::{Class, Key};
 use crate::request::{Params, Query};
 
@@ -146,28 +146,51 @@ async fn publish_in(
 const USUAL_LIMIT: u64 = 100;
 const MOST_LIMIT: u64 = 1000;
 
+/// The query of a GET, by a client or by another server.
 #[derive(Deserialize)]
-struct ListQuery {
+pub struct Listing {
     limit: Option<u64>,
     since: Option<String>,
-    server: Option<String>,
+    include_all_networks: Option<bool>,
+    third_party_instance_id: Option<String>,
 }
 
-async fn list(
-    State(app): State<App>,
-    OptionalSession(session): OptionalSession,
-    Query(query): Query<ListQuery>,
-) -> Result<Json<Value>, ApiError> {
-    // Anybody may ask for this server's rooms; what costs a request to another server needs an account.
-    if session.is_none() && query.server.is_some() {
-        return Err(ApiError::missing_token());
+impl Listing {
+    /// What is asked for.
+    ///
+    /// # Errors
+    /// `M_INVALID_PARAM`.
+    pub fn asked(self) -> Result<Asked, ApiError> {
+        Ok(Asked {
+            network: network_of(self.include_all_networks, self.third_party_instance_id)?,
+            limit: limit_of(self.limit),
+            since: since_of(self.since)?,
+            ..Asked::default()
+        })
     }
-    let asked = Asked {
-        limit: limit_of(query.limit),
-        since: since_of(query.since)?,
-        ..Asked::default()
-    };
-    page(&app, query.server.as_deref(), asked).await
+
+    /// The same as another server is asked.
+    fn forwarded(self) -> Map<String, Value> {
+        let mut asked = Map::new();
+        let parameters = [
+            ("limit", self.limit.map(Value::from)),
+            ("since", self.since.map(Value::from)),
+            (
+                "include_all_networks",
+                self.include_all_networks.map(Value::from),
+            ),
+            (
+                "third_party_instance_id",
+                self.third_party_instance_id.map(Value::from),
+            ),
+        ];
+        for (key, value) in parameters {
+            if let Some(value) = value {
+                asked.insert(key.to_owned(), value);
+            }
+        }
+        asked
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -176,48 +199,39 @@ struct Filter {
     room_types: Option<Vec<Option<String>>>,
 }
 
+/// The body of a POST, by a client or by another server.
 #[derive(Deserialize)]
-struct SearchBody {
-    limit: Option<u64>,
-    since: Option<String>,
+pub struct Filtered {
+    #[serde(flatten)]
+    listing: Listing,
     filter: Option<Filter>,
-    include_all_networks: Option<bool>,
-    third_party_instance_id: Option<String>,
 }
 
-#[derive(Deserialize)]
-struct SearchQuery {
-    server: Option<String>,
+impl Filtered {
+    /// What is asked for.
+    ///
+    /// # Errors
+    /// `M_INVALID_PARAM`.
+    pub fn asked(self) -> Result<Asked, ApiError> {
+        let filter = self.filter.unwrap_or_default();
+        Ok(Asked {
+            search_term: filter.generic_search_term.filter(|term| !term.is_empty()),
+            room_types: filter.room_types,
+            ..self.listing.asked()?
+        })
+    }
 }
 
-async fn search(
-    State(app): State<App>,
-    session: Session,
-    Query(query): Query<SearchQuery>,
-    JsonBodyOrEmpty(body): JsonBodyOrEmpty<SearchBody>,
-) -> Result<Json<Value>, ApiError> {
-    app.limiter()
-        .check(Class::Search, Key::Name(&session.user_id))?;
-    let all = body.include_all_networks.unwrap_or_default();
-    let network = match body.third_party_instance_id.filter(|id| !id.is_empty()) {
-        Some(_) if all => {
-            return Err(ApiError::invalid_param(
-                "third_party_instance_id can't be combined with include_all_networks",
-            ));
-        }
-        Some(network) => Network::Of(network),
-        None if all => Network::All,
-        None => Network::Own,
-    };
-    let filter = body.filter.unwrap_or_default();
-    let asked = Asked {
-        network,
-        limit: limit_of(body.limit),
-        since: since_of(body.since)?,
-        search_term: filter.generic_search_term.filter(|term| !term.is_empty()),
-        room_types: filter.room_types,
-    };
-    page(&app, query.server.as_deref(), asked).await
+fn network_of(all: Option<bool>, instance: Option<String>) -> Result<Network, ApiError> {
+    let all = all.unwrap_or_default();
+    match instance.filter(|id| !id.is_empty()) {
+        Some(_) if all => Err(ApiError::invalid_param(
+            "third_party_instance_id can't be combined with include_all_networks",
+        )),
+        Some(network) => Ok(Network::Of(network)),
+        None if all => Ok(Network::All),
+        None => Ok(Network::Own),
+    }
 }
 
 fn limit_of(limit: Option<u64>) -> usize {
@@ -237,21 +251,73 @@ fn since_of(token: Option<String>) -> Result<Option<Since>, ApiError> {
     }
 }
 
-async fn page(app: &App, server: Option<&str>, asked: Asked) -> Result<Json<Value>, ApiError> {
-    let node = app.node();
-    if server.is_some_and(|server| server != node.server_name()) {
-        return Err(ApiError::not_found("The server can't be asked"));
+/// Whose directory a client asks for.
+#[derive(Deserialize)]
+struct Whose {
+    server: Option<String>,
+}
+
+impl Whose {
+    /// The other server that is to be asked.
+    fn other(self, app: &App) -> Option<String> {
+        let own = app.node().server_name();
+        self.server
+            .filter(|server| !server.is_empty() && server != own)
     }
+}
+
+async fn list(
+    State(app): State<App>,
+    OptionalSession(session): OptionalSession,
+    Query(whose): Query<Whose>,
+    Query(listing): Query<Listing>,
+) -> Result<Json<Value>, ApiError> {
+    // Anybody may ask for this server's rooms; what costs a request to another server needs an account.
+    if session.is_none() && whose.server.is_some() {
+        return Err(ApiError::missing_token());
+    }
+    match whose.other(&app) {
+        Some(server) => page_of(&app, &server, &listing.forwarded()).await,
+        None => own_page(&app, listing.asked()?).await,
+    }
+}
+
+async fn search(
+    State(app): State<App>,
+    session: Session,
+    Query(whose): Query<Whose>,
+    BodyBytes(body): BodyBytes,
+) -> Result<Json<Value>, ApiError> {
+    app.limiter()
+        .check(Class::Search, Key::Name(&session.user_id))?;
+    let filtered: Filtered = parse_object_or_empty(&body)?;
+    match whose.other(&app) {
+        Some(server) => page_of(&app, &server, &parse_object_or_empty(&body)?).await,
+        None => own_page(&app, filtered.asked()?).await,
+    }
+}
+
+/// A page of another server's directory.
+async fn page_of(
+    app: &App,
+    server: &str,
+    asked: &Map<String, Value>,
+) -> Result<Json<Value>, ApiError> {
+    Ok(Json(app.node().public_rooms_of(server, asked).await?))
+}
+
+/// A page of this server's directory.
+///
+/// # Errors
+/// If it can't be read.
+pub async fn own_page(app: &App, asked: Asked) -> Result<Json<Value>, ApiError> {
+    let node = app.node();
     let view = node.view();
     let page = node
         .run(Lane::Bulk, move || directory::page(&view, &asked))
         .await??;
-    let chunk: Vec<Value> = page
-        .rooms
-        .iter()
-        .map(About::to_json)
-        .map(Value::Object)
-        .collect();
+    let rooms = page.rooms.iter().map(About::to_json);
+    let chunk: Vec<Value> = rooms.map(Value::Object).collect();
     let mut body = json!({ "chunk": chunk, "total_room_count_estimate": page.total });
     for (key, since) in [("next_batch", page.next), ("prev_batch", page.previous)] {
         if let Some(since) = since {

@@ -87,17 +87,7 @@ async fn rooms_of_space(
         if n > 0 {
             out.push(b',');
         }
-        let fields = serde_json::to_vec(&entry(&room.about)).map_err(ApiError::internal)?;
-        // The fields' object goes on with the children, which are JSON already.
-        out.extend_from_slice(fields.strip_suffix(b"}").unwrap_or(&fields));
-        out.extend_from_slice(b",\"children_state\":[");
-        for (n, child) in room.children.iter().enumerate() {
-            if n > 0 {
-                out.push(b',');
-            }
-            out.extend_from_slice(child.stripped.as_bytes());
-        }
-        out.extend_from_slice(b"]}");
+        write_room(&mut out, room)?;
     }
     out.push(b']');
     if page.more {
@@ -106,6 +96,22 @@ async fn rooms_of_space(
     }
     out.push(b'}');
     Ok(JsonBytes(out.into()))
+}
+
+/// Writes a room with its children.
+pub fn write_room(out: &mut Vec<u8>, room: &hierarchy::Room) -> Result<(), ApiError> {
+    let fields = serde_json::to_vec(&entry(&room.about)).map_err(ApiError::internal)?;
+    // The fields' object goes on with the children, which are JSON already.
+    out.extend_from_slice(fields.strip_suffix(b"}").unwrap_or(&fields));
+    out.extend_from_slice(b",\"children_state\":[");
+    for (n, child) in room.children.iter().enumerate() {
+        if n > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(child.stripped.as_bytes());
+    }
+    out.extend_from_slice(b"]}");
+    Ok(())
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::routing::post;
 use names::RoomSn;
-use node::federation::{JoinElsewhere, JoinedElsewhere};
+use node::federation::{JoinElsewhere, JoinedElsewhere, KnockElsewhere};
 use node::room::{member_profile, predecessor_of};
 use rooms::membership::{Action, Change, change, join_content};
 use serde::Deserialize;
@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 
 use crate::app::App;
 use crate::auth::{GuestSession, Session};
-use crate::client::room_names::{check_alias, find_room, room_or_alias, sender};
+use crate::client::room_names::{find_room, resolve, sender};
 use crate::error::ApiError;
 use crate::json::{Json, JsonBodyOrEmpty};
 use crate::limits::{Class, Key};
@@ -157,10 +157,10 @@ async fn room_and_servers(
     let (room_id, mut servers) = if room_id_or_alias.starts_with('!') {
         (room_id_or_alias.to_owned(), via)
     } else {
-        check_alias(room_id_or_alias)?;
-        let (room_id, mut servers) = node.resolve_alias(room_id_or_alias).await?;
+        let resolved = resolve(app, room_id_or_alias).await?;
+        let mut servers = resolved.servers.clone();
         servers.extend(via);
-        (room_id, servers)
+        (resolved.room_id.clone(), servers)
     };
     let view = node.view();
     if let Some(room) = find_room(app, &room_id)? {
@@ -177,13 +177,31 @@ async fn knock(
     State(app): State<App>,
     session: Session,
     Params(room_id_or_alias): Params<String>,
+    Query(by): Query<By>,
     JsonBodyOrEmpty(body): JsonBodyOrEmpty<Entry>,
 ) -> Result<Json<Value>, ApiError> {
     session.must_not_be_suspended()?;
     app.limiter()
         .check(Class::Join, Key::Name(&session.user_id))?;
-    let (room, room_id) = room_or_alias(&app, &room_id_or_alias)?;
-    put(&app, &session, room, Action::Knock, &body).await?;
+    let by = by.servers();
+    let (room_id, servers) = room_and_servers(&app, &session, &room_id_or_alias, by).await?;
+    let node = app.node();
+    if let Some(room) = node.is_in_room(&room_id)? {
+        put(&app, &session, room, Action::Knock, &body).await?;
+        return Ok(Json(json!({ "room_id": room_id })));
+    }
+    if servers.is_empty() {
+        return Err(ApiError::not_found("There is no such room"));
+    }
+    let wanted = KnockElsewhere {
+        room_id: &room_id,
+        user: session.user,
+        user_id: &session.user_id,
+        profile: member_profile(&node.view(), session.user)?,
+        reason: body.reason.as_deref(),
+        servers,
+    };
+    node.knock_elsewhere(&wanted).await?;
     Ok(Json(json!({ "room_id": room_id })))
 }
 

@@ -37,7 +37,7 @@ pub mod relations;
 pub mod reports;
 mod room_error;
 pub mod room_keys;
-mod room_names;
+pub(crate) mod room_names;
 mod room_reader;
 pub mod room_state;
 pub mod search;

@@ -1,7 +1,11 @@
 //! Rooms and users as requests name them, turned into numbers.
 
+use std::sync::Arc;
+
 use event::identifier;
 use names::{RoomSn, UserSn};
+use node::NodeError;
+use node::federation::Resolved;
 use rooms::{Sender, aliases};
 
 use crate::app::App;
@@ -37,6 +41,22 @@ pub fn room_or_alias(app: &App, id_or_alias: &str) -> Result<(RoomSn, String), A
     let alias = aliases::get(&view, id_or_alias)?
         .ok_or_else(|| ApiError::not_found(format!("There is no alias {id_or_alias}")))?;
     Ok((alias.room, names::room_id(&view, alias.room)?))
+}
+
+/// Where an alias leads, of whichever server it is.
+///
+/// # Errors
+/// `M_INVALID_PARAM` if it is no alias, `M_NOT_FOUND` if it does not exist or its server can't be asked.
+pub async fn resolve(app: &App, alias: &str) -> Result<Arc<Resolved>, ApiError> {
+    check_alias(alias)?;
+    let unknown = || ApiError::not_found(format!("Room alias {alias} not found"));
+    match app.node().resolve_alias(alias).await {
+        Ok(resolved) => resolved.ok_or_else(unknown),
+        Err(NodeError::Remote(error)) => Err(ApiError::not_found(format!(
+            "Room alias {alias} can't be asked for: {error}"
+        ))),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Refuses what is no room alias: <https://spec.matrix.org/v1.19/appendices/#room-aliases>.

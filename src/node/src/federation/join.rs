@@ -307,7 +307,7 @@ impl Node {
 
     /// Checks an event that must hold.
     pub(crate) async fn verify_one(
-        &self,
+        self: &Arc<Self>,
         rules: &'static RoomRules,
         event: Bytes,
     ) -> Result<Verified, NodeError> {
@@ -321,7 +321,7 @@ impl Node {
 
     /// Those of the events that hold and are of the room.
     async fn verified(
-        &self,
+        self: &Arc<Self>,
         rules: &'static RoomRules,
         room_id: &str,
         events: Vec<Bytes>,

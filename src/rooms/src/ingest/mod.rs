@@ -73,12 +73,26 @@ pub fn verify(
     bytes: &[u8],
     keys: &impl VerifyKeys,
 ) -> Result<Verified, Refusal> {
-    let pdu = Pdu::from_federation(rules, bytes)?;
-    let pdu = match signature::verify_event(rules, &pdu, keys)? {
-        Integrity::Whole => pdu,
-        Integrity::Redacted => pdu.redacted(rules)?,
-    };
-    Ok(Verified { pdu })
+    verify_parsed(rules, Pdu::from_federation(rules, bytes)?, keys).map_err(|refused| refused.1)
+}
+
+/// Checks 2 and 3 of an event that [`Pdu::from_federation`] read: so that it is read once, though its keys come later.
+///
+/// # Errors
+/// The event, and why it is refused.
+pub fn verify_parsed(
+    rules: &RoomRules,
+    pdu: Pdu,
+    keys: &impl VerifyKeys,
+) -> Result<Verified, Box<(Pdu, Refusal)>> {
+    match signature::verify_event(rules, &pdu, keys) {
+        Ok(Integrity::Whole) => Ok(Verified { pdu }),
+        Ok(Integrity::Redacted) => match pdu.redacted(rules) {
+            Ok(pdu) => Ok(Verified { pdu }),
+            Err(error) => Err(Box::new((pdu, error.into()))),
+        },
+        Err(error) => Err(Box::new((pdu, error.into()))),
+    }
 }
 
 /// How an event came.

@@ -1,13 +1,15 @@
 //! What follows for members from a change of the current state: counts, their servers, their list of rooms, and what
 //! those who are invited may know.
 
-use event::Pdu;
+use std::sync::Arc;
+
 use event::auth::Membership;
+use event::{AuthEvent, Pdu};
 use names::UserSn;
 use store::{At, Blob};
 
 use super::RoomWriter;
-use crate::schema::{MEMBERS, STRIPPED_STATE, USER_ROOMS};
+use crate::schema::{MEMBERS, OUTSIDE, STRIPPED_STATE, USER_ROOMS};
 use crate::types::{Member, StateDelta, UserRoom};
 use crate::{EventNo, Result, followed, members, servers};
 
@@ -53,6 +55,8 @@ impl RoomWriter<'_> {
                 }
                 _ => STRIPPED_STATE.delete(self.txn, &(target, room)),
             }
+            // The room says it itself now.
+            OUTSIDE.delete(self.txn, &(room, target));
         }
         let joined = |of: Membership| of == Membership::Join;
         if !target.is_local() && joined(now) != joined(before) {
@@ -65,19 +69,28 @@ impl RoomWriter<'_> {
         Ok(())
     }
 
-    /// What an invited or knocking user may know: <https://spec.matrix.org/v1.19/client-server-api/#stripped-state>.
-    fn stripped_state_for(&self, member: &Pdu) -> Result<Vec<u8>> {
-        let mut out = vec![b'['];
-        let sender = member.sender();
+    /// The events that show an invited or knocking user what the room is, whole, for the user's own server. The create event
+    /// is always among them.
+    /// <https://spec.matrix.org/v1.19/server-server-api/#put_matrixfederationv2inviteroomideventid>
+    pub fn events_for_invited(&self, sender: &str) -> Result<Vec<Arc<AuthEvent>>> {
         let keys = STRIPPED_TYPES
             .iter()
             .map(|of| (*of, ""))
             .chain([("m.room.member", sender)]);
+        let mut events = Vec::with_capacity(STRIPPED_TYPES.len() + 1);
         for (event_type, state_key) in keys {
-            if Some(state_key) == member.state_key() && event_type == "m.room.member" {
-                continue;
-            }
-            if let Some(event) = self.state_event(event_type, state_key)? {
+            events.extend(self.state_event(event_type, state_key)?);
+        }
+        Ok(events)
+    }
+
+    /// What an invited or knocking user may know: <https://spec.matrix.org/v1.19/client-server-api/#stripped-state>.
+    fn stripped_state_for(&self, member: &Pdu) -> Result<Vec<u8>> {
+        let mut out = vec![b'['];
+        for event in self.events_for_invited(member.sender())? {
+            let is_of_target = event.pdu().event_type() == "m.room.member"
+                && event.pdu().state_key() == member.state_key();
+            if !is_of_target {
                 event::render::stripped_state(&mut out, event.pdu().json());
                 out.push(b',');
             }

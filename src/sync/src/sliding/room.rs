@@ -6,6 +6,7 @@ use std::sync::Arc;
 use event::auth::Membership;
 use event::json;
 use names::{RoomSn, UserSn};
+use rooms::outside::{self, Outside};
 use rooms::render::{Renderer, Viewer};
 use rooms::visibility::Visibility;
 use rooms::{EventNo, RoomHead, StateDelta, StoredEvent, event_log, members};
@@ -13,6 +14,7 @@ use store::{Position, Read, View};
 use users::filters::RoomEventFilter;
 
 use crate::filtered::{Piece, Selection};
+use crate::outside::write_event;
 use crate::room_state::Entries;
 use crate::sliding::connection::Told;
 use crate::sliding::facts::UserFacts;
@@ -111,9 +113,14 @@ impl<'a> Part<'a> {
         }
         let written = match membership {
             Membership::Invite | Membership::Knock => Some(self.invited(out, shared)?),
-            _ => match Open::read(self, shared)? {
-                Some(open) => Some(open.write(out)?),
-                None => None,
+            Membership::Join => Open::read(self, shared)?
+                .map(|open| open.write(out))
+                .transpose()?,
+            _ => match outside::get(shared.view, self.listed.room, shared.asked.user)? {
+                Some(outside) => Some(self.left_outside(out, shared, &outside)),
+                None => Open::read(self, shared)?
+                    .map(|open| open.write(out))
+                    .transpose()?,
             },
         };
         out.push(b'}');
@@ -176,6 +183,41 @@ impl<'a> Part<'a> {
             news: moved || is_dm_changed,
             shown: None,
         })
+    }
+
+    /// A room that this server is not in, and that the user was invited to or had knocked on.
+    fn left_outside(&self, out: &mut Vec<u8>, shared: &Shared<'_>, outside: &Outside) -> Written {
+        let mut told = self.begin(shared);
+        let news = self.told.is_none_or(|before| {
+            before.membership != told.membership || self.listed.of.position > before.at
+        });
+        told.bump_stamp = self.listed.of.position.0;
+        told.lazy_members = Arc::default();
+        (told.limit, told.seen_from) = (0, EventNo::MAX);
+        if news {
+            let mut event = Vec::new();
+            write_event(&mut event, outside, shared.asked.now_ms);
+            out.extend_from_slice(
+                format!(",\"initial\":true,\"bump_stamp\":{}", told.bump_stamp).as_bytes(),
+            );
+            out.extend_from_slice(b",\"timeline\":[");
+            out.extend_from_slice(&event);
+            out.extend_from_slice(b"],\"limited\":false,\"num_live\":1");
+            if self
+                .config
+                .required_state
+                .wants(MEMBER, shared.asked.user_id)
+            {
+                out.extend_from_slice(b",\"required_state\":[");
+                out.extend_from_slice(&event);
+                out.push(b']');
+            }
+        }
+        Written {
+            told,
+            news,
+            shown: None,
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use names::{RoomSn, UserSn};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use rooms::visibility::Visibility;
-use rooms::{EventNo, UserRoom, event_log, members};
+use rooms::{EventNo, UserRoom, event_log, members, outside};
 use store::{At, Position, Read, View};
 
 use crate::Result;
@@ -67,6 +67,10 @@ impl Listed {
                     self.activity = event.position.max(self.of.position);
                 }
             }
+            return Ok(());
+        }
+        if let Some(outside) = outside::get(view, self.room, user)? {
+            self.by = names::user_sn(view, &outside.sender())?;
             return Ok(());
         }
         let member = members::get(view, self.room, user)?;

@@ -197,7 +197,7 @@ pub fn upload(txn: &mut Txn, owner: Owner<'_>, upload: Upload) -> Result<bool> {
         }
     }
     if changed {
-        device_lists::mark_changed(txn, owner.user)?;
+        device_lists::mark_cross_signing(txn, owner.user)?;
     }
     Ok(changed)
 }

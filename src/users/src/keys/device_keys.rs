@@ -35,7 +35,7 @@ pub fn upload(txn: &mut Txn, owner: Owner<'_>, device: &str, json: &str) -> Resu
         return Ok(false);
     }
     DEVICE_KEYS.put(txn, &row, &blob);
-    device_lists::mark_changed(txn, owner.user)?;
+    device_lists::mark_device(txn, owner.user, device)?;
     Ok(true)
 }
 

@@ -2,17 +2,19 @@
 //!
 //! A log by position with one row per user: marking a user again moves the row. So reading it costs at
 //! most one row per user whose keys changed, however often they did. What a viewer shares with whom is
-//! the caller's knowledge; [`compose`] brings the two together.
+//! the caller's knowledge; [`compose`] brings the two together. Other servers are told which device changed, and
+//! where the change before it was ([`parts_between`], [`previous`]), so that they see whether they missed one.
 //!
 //! Source: <https://spec.matrix.org/v1.19/client-server-api/#tracking-the-device-list-for-a-user>.
 
 use std::collections::BTreeSet;
 
 use names::UserSn;
-use store::{At, Position, Read, Txn};
+use serde::{Deserialize, Serialize};
+use store::{At, Direction, Position, Read, Record, Txn};
 
 use crate::Result;
-use crate::schema::{DEVICE_LIST_LOG, DEVICE_LISTS, USER_SIGNATURE_LOG};
+use crate::schema::{DEVICE_CHANGES, DEVICE_LIST_LOG, DEVICE_LISTS, USER_SIGNATURE_LOG};
 
 /// Notes that the user's devices, device keys or cross-signing keys changed.
 pub fn mark_changed(txn: &mut Txn, user: UserSn) -> Result<()> {
@@ -23,6 +25,125 @@ pub fn mark_changed(txn: &mut Txn, user: UserSn) -> Result<()> {
     DEVICE_LIST_LOG.put(txn, &(Position::PENDING, user), &());
     Ok(())
 }
+
+/// Notes that a device of the user, or its keys or name, changed.
+pub fn mark_device(txn: &mut Txn, user: UserSn, device: &str) -> Result<()> {
+    mark_part(txn, user, device)
+}
+
+/// Notes that the user's cross-signing keys, or signatures under them, changed.
+pub fn mark_cross_signing(txn: &mut Txn, user: UserSn) -> Result<()> {
+    mark_part(txn, user, CROSS_SIGNING)
+}
+
+/// No device has this id.
+const CROSS_SIGNING: &str = "";
+
+fn mark_part(txn: &mut Txn, user: UserSn, part: &str) -> Result<()> {
+    if user.is_local() {
+        let previous = last_changed(txn, user)?.unwrap_or_default();
+        // Pending, and so kept, if the user changed earlier in the same change.
+        DEVICE_CHANGES.put(
+            txn,
+            &(Position::PENDING, user, part.to_owned()),
+            &Previous(previous),
+        );
+    }
+    mark_changed(txn, user)
+}
+
+/// What of a user's keys changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// A device: added, removed, renamed, or with other keys.
+    Device(String),
+    /// The cross-signing keys.
+    CrossSigning,
+}
+
+/// A change of a local user's keys, as other servers are told of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceChange {
+    /// Where it was committed; `stream_id` in federation.
+    pub position: Position,
+    /// Whose.
+    pub user: UserSn,
+    /// What changed.
+    pub part: Part,
+}
+
+/// What changed of local users' keys after `since` up to `upto`, in the order of the changes.
+pub fn parts_between(
+    from: &impl Read,
+    since: Position,
+    upto: Position,
+) -> impl Iterator<Item = Result<DeviceChange>> {
+    let key = |position: Position| {
+        (
+            Position(position.0.saturating_add(1)),
+            UserSn(0),
+            String::new(),
+        )
+    };
+    DEVICE_CHANGES
+        .range(from, &key(since), &key(upto), Direction::Forward)
+        .map(|row| {
+            let ((position, user, part), _) = row?;
+            let part = match part.as_str() {
+                CROSS_SIGNING => Part::CrossSigning,
+                _ => Part::Device(part),
+            };
+            Ok(DeviceChange {
+                position,
+                user,
+                part,
+            })
+        })
+}
+
+/// Where the user's keys changed before a change of theirs: `prev_id` in federation. Nothing if that was the first, or
+/// is forgotten.
+pub fn previous(from: &impl Read, change: &DeviceChange) -> Result<Option<Position>> {
+    let part = match &change.part {
+        Part::Device(device) => device.as_str(),
+        Part::CrossSigning => CROSS_SIGNING,
+    };
+    let key = (change.position, change.user, part.to_owned());
+    let previous = DEVICE_CHANGES.get(from, &key)?.map(|previous| previous.0);
+    Ok(match previous {
+        Some(Position::PENDING) => Some(change.position),
+        previous => previous.filter(|previous| *previous != Position::ZERO),
+    })
+}
+
+/// Forgets up to `limit` of the changes after `since` up to `upto`. True if there may be more.
+pub fn forget_parts(txn: &mut Txn, since: Position, upto: Position, limit: usize) -> Result<bool> {
+    let rows = DEVICE_CHANGES.range(
+        txn,
+        &first_after(since),
+        &first_after(upto),
+        Direction::Forward,
+    );
+    let rows: Vec<_> = rows.take(limit).collect::<store::Result<_>>()?;
+    for (key, _) in &rows {
+        DEVICE_CHANGES.delete(txn, key);
+    }
+    Ok(rows.len() == limit)
+}
+
+fn first_after(position: Position) -> (Position, UserSn, String) {
+    (
+        Position(position.0.saturating_add(1)),
+        UserSn(0),
+        String::new(),
+    )
+}
+
+/// Where something was before: a number, which the writer does not fill in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Previous(Position);
+
+impl Record for Previous {}
 
 /// Where the user's keys changed last; nothing if the user never had any.
 pub fn last_changed(from: &impl Read, user: UserSn) -> Result<Option<Position>> {
@@ -134,6 +255,48 @@ mod tests {
         assert_eq!(changed(&store, Position::ZERO), [UserSn(2), UserSn(1)]);
         assert_eq!(changed(&store, second), [UserSn(1)]);
         assert_eq!(last_changed(&store.view(), UserSn(1)).unwrap(), Some(third));
+    }
+
+    #[test]
+    fn other_servers_are_told_what_changed_and_after_what() {
+        let store = store();
+        let user = UserSn(1);
+        let first = commit(&store, |txn| mark_device(txn, user, "A"));
+        let second = commit(&store, |txn| {
+            mark_device(txn, user, "A")?;
+            mark_device(txn, user, "B")
+        });
+        let third = commit(&store, |txn| mark_cross_signing(txn, user));
+        let remote = UserSn(1 << 31);
+        commit(&store, |txn| mark_device(txn, remote, "R"));
+
+        let view = store.view();
+        let told = |since, upto| -> Vec<(Position, Part, Option<Position>)> {
+            parts_between(&view, since, upto)
+                .map(|change| {
+                    let change = change.unwrap();
+                    let previous = previous(&view, &change).unwrap();
+                    (change.position, change.part, previous)
+                })
+                .collect()
+        };
+        let device = |id: &str| Part::Device(id.to_owned());
+        let all = [
+            (first, device("A"), None),
+            (second, device("A"), Some(first)),
+            (second, device("B"), Some(second)),
+            (third, Part::CrossSigning, Some(second)),
+        ];
+        assert_eq!(told(Position::ZERO, view.position()), all);
+        assert_eq!(told(first, second), all[1..3]);
+        commit(&store, |txn| {
+            forget_parts(txn, Position::ZERO, second, 10).map(drop)
+        });
+        let view = store.view();
+        assert_eq!(
+            parts_between(&view, Position::ZERO, view.position()).count(),
+            1
+        );
     }
 
     #[test]

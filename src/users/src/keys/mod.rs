@@ -39,7 +39,7 @@ pub fn remove_device(txn: &mut Txn, user: UserSn, device: &str) -> Result<()> {
     to_device::remove(txn, user, device)?;
     dehydrated::forget(txn, user, device)?;
     if device_keys::remove(txn, user, device)? {
-        device_lists::mark_changed(txn, user)?;
+        device_lists::mark_device(txn, user, device)?;
     }
     Ok(())
 }

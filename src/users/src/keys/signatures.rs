@@ -32,14 +32,22 @@ pub fn upload(
     if owner != signer.user {
         return sign_other(txn, signer, owner, key_id, &signed);
     }
-    let news = match device_keys::load(txn, owner, key_id)? {
-        Some(device) => sign_device(txn, signer, key_id, device, &signed)?,
-        None => sign_own_master(txn, signer, key_id, &signed)?,
-    };
-    if news {
-        device_lists::mark_changed(txn, owner)?;
+    match device_keys::load(txn, owner, key_id)? {
+        Some(device) => {
+            let news = sign_device(txn, signer, key_id, device, &signed)?;
+            if news {
+                device_lists::mark_device(txn, owner, key_id)?;
+            }
+            Ok(news)
+        }
+        None => {
+            let news = sign_own_master(txn, signer, key_id, &signed)?;
+            if news {
+                device_lists::mark_cross_signing(txn, owner)?;
+            }
+            Ok(news)
+        }
     }
-    Ok(news)
 }
 
 /// The owner's self-signing key signs a device. The device's own signature may stand beside it and is
