@@ -8,11 +8,16 @@ pub mod authorization;
 mod client;
 mod connect;
 mod error;
+mod gate;
 pub mod guard;
 pub mod names;
+mod proxy;
 mod request;
 mod tls;
+mod web;
+mod well_known;
 
-pub use client::{Options, Remote};
+pub use client::{MOST_CONNECTIONS, Options, Remote, Rules};
 pub use error::RemoteError;
+pub use proxy::Proxy;
 pub use request::{Answer, Request, path};
