@@ -44,6 +44,22 @@ impl From<NodeError> for ApiError {
     }
 }
 
+/// What another server may say to a client through this one. Other codes speak of the client's session here, or of how the
+/// two servers understand each other.
+const RELAYED: [&str; 11] = [
+    "M_BAD_STATE",
+    "M_FORBIDDEN",
+    "M_INCOMPATIBLE_ROOM_VERSION",
+    "M_INVITE_BLOCKED",
+    "M_LIMIT_EXCEEDED",
+    "M_NOT_FOUND",
+    "M_TOO_LARGE",
+    "M_UNABLE_TO_AUTHORISE_JOIN",
+    "M_UNABLE_TO_GRANT_JOIN",
+    "M_UNKNOWN",
+    "M_UNSUPPORTED_ROOM_VERSION",
+];
+
 /// What another server refused is refused in its words; one that can't be asked is a bad gateway.
 impl From<RemoteError> for ApiError {
     fn from(error: RemoteError) -> Self {
@@ -54,7 +70,10 @@ impl From<RemoteError> for ApiError {
                 errcode,
                 error,
                 ..
-            } if (400..500).contains(&status) && status != 401 => {
+            } if (400..500).contains(&status)
+                && status != 401
+                && RELAYED.contains(&errcode.as_str()) =>
+            {
                 let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
                 ApiError::relayed(status, &errcode, &error)
             }

@@ -182,6 +182,22 @@ pub fn add_signature(
     utf8(json::with_member(event, "signatures", &signatures))
 }
 
+/// An event with the signatures of one more server: `signatures` is that server's object in `signatures`.
+pub fn with_signatures(
+    pdu: &Pdu,
+    server_name: &str,
+    signatures: &str,
+) -> Result<String, DraftError> {
+    let mut servers: serde_json::Map<String, serde_json::Value> =
+        json::member(pdu.json(), "signatures")
+            .and_then(|present| serde_json::from_str(present).ok())
+            .unwrap_or_default();
+    let added = serde_json::from_str(signatures).unwrap_or_default();
+    servers.insert(server_name.to_owned(), added);
+    let servers = canonical::to_bytes(&servers.into()).map_err(DraftError::Content)?;
+    utf8(json::with_member(pdu.json(), "signatures", &utf8(servers)?))
+}
+
 /// An event without hashes and signatures, for another server to finish and sign, with the name of the server that made
 /// it as `origin`. Where whoever signs an event chooses its id, it has none.
 /// <https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1make_joinroomiduserid>

@@ -51,7 +51,7 @@ pub struct NewRoom<'a> {
     pub alias: Option<&'a str>,
     /// Whether to put the room into the public directory.
     pub published: bool,
-    /// Local users to be invited.
+    /// Users to be invited. Those of other servers are only given their power here: [`invite_all`].
     pub invite: Vec<Sender<'a>>,
     /// Whether the invitations are for a direct chat.
     pub is_direct: bool,
@@ -201,7 +201,7 @@ pub fn build(writer: &mut RoomWriter<'_>, room: &NewRoom<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Invites those who are to be invited; after [`build`], as only then the invited can be shown what
+/// Invites those of this server who are to be invited; after [`build`], as only then the invited can be shown what
 /// the room is.
 ///
 /// # Errors
@@ -211,7 +211,7 @@ pub fn invite_all(
     room: &NewRoom<'_>,
     profile_of: impl Fn(UserSn) -> Result<MemberProfile>,
 ) -> Result<()> {
-    for invited in &room.invite {
+    for invited in room.invite.iter().filter(|invited| invited.user.is_local()) {
         let profile = profile_of(invited.user)?;
         let content = member_content("invite", &profile, None);
         let content = if room.is_direct {

@@ -68,6 +68,12 @@ impl Outside {
         &self.json
     }
 
+    /// The room's id.
+    pub fn room_id(&self) -> String {
+        string_member(&self.json, "room_id")
+            .map_or_else(String::new, |room_id| room_id.into_owned())
+    }
+
     /// Who sent the member event.
     pub fn sender(&self) -> String {
         string_member(&self.json, "sender").map_or_else(String::new, |sender| sender.into_owned())

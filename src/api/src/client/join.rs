@@ -8,7 +8,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::routing::post;
 use names::RoomSn;
-use node::federation::{JoinElsewhere, JoinedElsewhere};
+use node::federation::{JoinElsewhere, JoinedElsewhere, KnockElsewhere};
 use node::room::{member_profile, predecessor_of};
 use rooms::membership::{Action, Change, change, join_content};
 use serde::Deserialize;
@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 
 use crate::app::App;
 use crate::auth::{GuestSession, Session};
-use crate::client::room_names::{find_room, resolve, room_or_alias, sender};
+use crate::client::room_names::{find_room, resolve, sender};
 use crate::error::ApiError;
 use crate::json::{Json, JsonBodyOrEmpty};
 use crate::limits::{Class, Key};
@@ -177,13 +177,31 @@ async fn knock(
     State(app): State<App>,
     session: Session,
     Params(room_id_or_alias): Params<String>,
+    Query(by): Query<By>,
     JsonBodyOrEmpty(body): JsonBodyOrEmpty<Entry>,
 ) -> Result<Json<Value>, ApiError> {
     session.must_not_be_suspended()?;
     app.limiter()
         .check(Class::Join, Key::Name(&session.user_id))?;
-    let (room, room_id) = room_or_alias(&app, &room_id_or_alias)?;
-    put(&app, &session, room, Action::Knock, &body).await?;
+    let by = by.servers();
+    let (room_id, servers) = room_and_servers(&app, &session, &room_id_or_alias, by).await?;
+    let node = app.node();
+    if let Some(room) = node.is_in_room(&room_id)? {
+        put(&app, &session, room, Action::Knock, &body).await?;
+        return Ok(Json(json!({ "room_id": room_id })));
+    }
+    if servers.is_empty() {
+        return Err(ApiError::not_found("There is no such room"));
+    }
+    let wanted = KnockElsewhere {
+        room_id: &room_id,
+        user: session.user,
+        user_id: &session.user_id,
+        profile: member_profile(&node.view(), session.user)?,
+        reason: body.reason.as_deref(),
+        servers,
+    };
+    node.knock_elsewhere(&wanted).await?;
     Ok(Json(json!({ "room_id": room_id })))
 }
 

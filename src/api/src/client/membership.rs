@@ -4,14 +4,15 @@
 use axum::Router;
 use axum::extract::State;
 use axum::routing::post;
+use event::identifier;
 use names::{RoomSn, UserSn};
+use node::federation::{InviteElsewhere, accepts_invites, invite_content};
 use node::room::member_profile;
 use node::{Lock, Touched};
 use rooms::membership::{Action, Change, MemberProfile, change};
 use rooms::{Sender, members};
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use users::account_data;
 
 use crate::app::App;
 use crate::auth::{GuestSession, Session};
@@ -65,6 +66,10 @@ async fn invite(
         }
         return Err(ApiError::missing_param("user_id is missing"));
     };
+    if identifier::is_user_id(&user_id) && !app.node().names().is_local_id(&user_id) {
+        let reason = body.reason.as_deref();
+        return invite_elsewhere(&app, &session, &room_id, &user_id, reason).await;
+    }
     let room = room(&app, &room_id)?;
     let target = user(&app, &user_id)?;
     must_accept_invites(&app, target)?;
@@ -84,24 +89,34 @@ pub fn no_third_party_invites() -> ApiError {
 }
 
 /// Refuses invitations that their user does not want at all:
-/// <https://spec.matrix.org/v1.19/client-server-api/#invite-permission>.
+/// <https://spec.matrix.org/v1.19/client-server-api/#invite-permission>. What users of other servers want, those know.
 pub fn must_accept_invites(app: &App, target: UserSn) -> Result<(), ApiError> {
-    if !target.is_local() {
-        return Err(ApiError::forbidden(
-            "Users of other servers can't be invited",
-        ));
-    }
-    let config = account_data::get(&app.node().view(), target, "m.invite_permission_config")?;
-    let Some(config) = config else { return Ok(()) };
-    // What the user's client wrote: of whatever shape.
-    let config: Map<String, Value> = serde_json::from_slice(&config).unwrap_or_default();
-    if config.get("default_action").is_some_and(|it| it == "block") {
+    if target.is_local() && !accepts_invites(&app.node().view(), target)? {
         return Err(ApiError::new(
             ErrCode::InviteBlocked,
             "The user does not accept invitations",
         ));
     }
     Ok(())
+}
+
+/// Invites a user of another server, whose number is only given once that server has agreed.
+async fn invite_elsewhere(
+    app: &App,
+    session: &Session,
+    room_id: &str,
+    target_id: &str,
+    reason: Option<&str>,
+) -> Result<JsonBytes, ApiError> {
+    let wanted = InviteElsewhere {
+        room: room(app, room_id)?,
+        sender: session.user,
+        sender_id: &session.user_id,
+        target_id,
+        content: invite_content(reason, false),
+    };
+    app.node().invite_elsewhere(&wanted).await?;
+    Ok(JsonBytes::EMPTY)
 }
 
 async fn leave(
@@ -112,6 +127,12 @@ async fn leave(
 ) -> Result<JsonBytes, ApiError> {
     let room =
         find_room(&app, &room_id)?.ok_or_else(|| ApiError::not_found("There is no such room"))?;
+    if app.node().is_outside(room, session.user)? {
+        let reason = body.reason.as_deref();
+        let node = app.node();
+        node.leave_outside(room, session.user, reason).await?;
+        return Ok(JsonBytes::EMPTY);
+    }
     let me = sender(&session);
     act(&app, &session, room, Action::Leave, me, body.reason).await
 }
@@ -159,7 +180,7 @@ async fn act_on_member(
 ) -> Result<JsonBytes, ApiError> {
     session.must_not_be_suspended()?;
     let room = room(app, room_id)?;
-    if !event::identifier::is_user_id(&body.user_id) {
+    if !identifier::is_user_id(&body.user_id) {
         return Err(ApiError::invalid_param("user_id is not a user id"));
     }
     let node = app.node();

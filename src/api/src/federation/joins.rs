@@ -52,6 +52,8 @@ impl From<EntryRefusal> for ApiError {
                 ApiError::new(ErrCode::UnableToGrantJoin, message)
             }
             EntryRefusal::Forbidden(_) => ApiError::forbidden(message),
+            EntryRefusal::UnknownUser => ApiError::not_found(message),
+            EntryRefusal::InviteBlocked => ApiError::new(ErrCode::InviteBlocked, message),
             EntryRefusal::Invalid(_) => ApiError::invalid_param(message),
             EntryRefusal::Failed(error) => error.into(),
         }

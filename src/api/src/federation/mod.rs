@@ -3,6 +3,8 @@
 pub mod backfill;
 pub mod event_auth;
 pub mod events;
+pub mod handovers;
+pub mod invites;
 pub mod joins;
 pub mod keys;
 pub mod public_rooms;
@@ -24,6 +26,8 @@ pub fn routes() -> Router<App> {
         .merge(backfill::routes())
         .merge(event_auth::routes())
         .merge(events::routes())
+        .merge(handovers::routes())
+        .merge(invites::routes())
         .merge(joins::routes())
         .merge(keys::routes())
         .merge(public_rooms::routes())

@@ -32,6 +32,12 @@ pub enum EntryRefusal {
     /// The user may not enter.
     #[error("{0}")]
     Forbidden(String),
+    /// There is no such user here.
+    #[error("there is no such user")]
+    UnknownUser,
+    /// The user does not want to be invited.
+    #[error("the user does not accept invitations")]
+    InviteBlocked,
     /// The request makes no sense.
     #[error("{0}")]
     Invalid(String),

@@ -11,7 +11,9 @@ use rooms::membership::MemberProfile;
 use rooms::{Error, RoomWriter, Sender, event_log};
 use serde_json::{Map, Value};
 use store::Txn;
+use tokio::task::JoinSet;
 
+use crate::federation::{InviteElsewhere, invite_content};
 use crate::room::change::touched;
 use crate::room::member_profile;
 use crate::{Guard, Lane, Lock, Node, NodeError, Touched};
@@ -56,6 +58,31 @@ pub(crate) struct Begun {
     /// The create event's time, in milliseconds since 1970.
     pub(crate) created_ms: u64,
 }
+
+/// Whom to invite of other servers once the room is there.
+struct InvitedElsewhere {
+    room: RoomSn,
+    creator: UserSn,
+    creator_id: Arc<str>,
+    is_direct: bool,
+    target_ids: Vec<String>,
+}
+
+impl InvitedElsewhere {
+    fn of(request: &CreateRoom, room: RoomSn) -> Self {
+        let others = request.invite.iter().filter(|(user, _)| !user.is_local());
+        Self {
+            room,
+            creator: request.creator,
+            creator_id: Arc::clone(&request.creator_id),
+            is_direct: request.is_direct,
+            target_ids: others.map(|(_, user_id)| user_id.clone()).collect(),
+        }
+    }
+}
+
+/// Servers that are asked at once to sign invitations to a room that was just made.
+const INVITED_AT_ONCE: usize = 8;
 
 /// How often a create event is dated one millisecond later because the room of the first exists.
 const MOST_TRIES: u64 = 100;
@@ -106,6 +133,7 @@ impl Node {
         let (room_guard, begun) = self.begin_room(&request).await?;
         let (room, room_id) = (begun.room, begun.create.room_id().to_owned());
         let creator = request.creator;
+        let elsewhere = InvitedElsewhere::of(&request, room);
         let predecessor = predecessor(begun.create.content());
         let node = Arc::clone(self);
         let (txn, touched) = self
@@ -116,7 +144,34 @@ impl Node {
         if let Some(old_room) = predecessor {
             self.carry_over(creator, &old_room, room).await?;
         }
+        self.invite_those_elsewhere(elsewhere).await;
         Ok(room_id)
+    }
+
+    /// Invites users of other servers to a room that was made. The room is there: one who can't be invited now can be
+    /// invited again.
+    async fn invite_those_elsewhere(self: &Arc<Self>, elsewhere: InvitedElsewhere) {
+        let elsewhere = Arc::new(elsewhere);
+        for some in elsewhere.target_ids.chunks(INVITED_AT_ONCE) {
+            let mut invites = JoinSet::new();
+            for target_id in some {
+                let (node, elsewhere) = (Arc::clone(self), Arc::clone(&elsewhere));
+                let target_id = target_id.clone();
+                invites.spawn(async move {
+                    let invite = InviteElsewhere {
+                        room: elsewhere.room,
+                        sender: elsewhere.creator,
+                        sender_id: &elsewhere.creator_id,
+                        target_id: &target_id,
+                        content: invite_content(None, elsewhere.is_direct),
+                    };
+                    if let Err(error) = node.invite_elsewhere(&invite).await {
+                        tracing::info!(%target_id, %error, "the room was made, but not this invitation");
+                    }
+                });
+            }
+            invites.join_all().await;
+        }
     }
 
     /// Makes the create event of a room that is not there yet, and locks the room.
