@@ -33,24 +33,27 @@ pub struct Options {
     pub allow_private_networks: bool,
     /// All connections go through it.
     pub proxy: Option<Proxy>,
-    /// Which servers may be contacted at all.
+    /// Which servers may be asked for what.
     pub rules: Rules,
 }
 
-/// Which servers may be contacted: all, or those that a function says. It is asked at each request.
+/// Which servers may be asked for what: anything, or what a function allows. It is called for each request.
 #[derive(Clone, Default)]
-pub struct Rules(Option<Arc<Allows>>);
+pub struct Rules(Option<Arc<Judge>>);
 
-type Allows = dyn Fn(&str) -> bool + Send + Sync;
+type Judge = dyn Fn(&str, &str) -> Result<(), String> + Send + Sync;
 
 impl Rules {
-    /// Only servers for which the function answers true.
-    pub fn new(allows: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
-        Self(Some(Arc::new(allows)))
+    /// Only what the function allows: it is given the server's name and the path with its query, and answers why not.
+    pub fn new(judge: impl Fn(&str, &str) -> Result<(), String> + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(judge)))
     }
 
-    fn allow(&self, server_name: &str) -> bool {
-        self.0.as_ref().is_none_or(|allows| allows(server_name))
+    fn judge(&self, server_name: &str, path: &str) -> Result<(), RemoteError> {
+        let Some(judge) = &self.0 else {
+            return Ok(());
+        };
+        judge(server_name, path).map_err(RemoteError::NotAllowed)
     }
 }
 
@@ -151,7 +154,7 @@ impl Remote {
         request: Request,
     ) -> Result<Answer, RemoteError> {
         let (timeout, max_answer) = (request.timeout, request.max_answer);
-        self.allow(server_name)?;
+        self.allow(server_name, &request.path)?;
         let exchange = async {
             let _permit = self.gate.enter(server_name).await;
             let response = self.send(server_name, request).await?;
@@ -187,8 +190,8 @@ impl Remote {
         self.well_known.web().get(url, timeout, max_answer).await
     }
 
-    /// Whether this server may talk to that one at all.
-    fn allow(&self, server_name: &str) -> Result<(), RemoteError> {
+    /// Whether this server may ask that one for this.
+    fn allow(&self, server_name: &str, path: &str) -> Result<(), RemoteError> {
         if !self.options.enabled {
             let text = "federation is switched off".to_owned();
             return Err(RemoteError::NotAllowed(text));
@@ -202,11 +205,7 @@ impl Remote {
                 "that is no server name".to_owned(),
             ));
         }
-        if !self.options.rules.allow(server_name) {
-            let text = "the rules of this server forbid it".to_owned();
-            return Err(RemoteError::NotAllowed(text));
-        }
-        Ok(())
+        self.options.rules.judge(server_name, path)
     }
 
     async fn send(
