@@ -205,9 +205,6 @@ section! {
         @live allow: Vec<Pattern> = vec![Pattern::anything()] => "[\"partner.example\", \"*.university.example\"]";
         /// The servers not to talk with, though `allow` has them.
         @live deny: Vec<Pattern> = Vec::new() => "[\"*.spam.example\"]";
-        /// What may be shared with certain servers. Give `[[federation.partner]]` once for each; of several that a
-        /// server is like, the first counts. Servers that are like none may share everything.
-        @live partner: Vec<Partner> = Vec::new();
         /// Writes a line with the target `audit` for each request to and from another server: who, what, which
         /// room.
         @live audit: bool = false;
@@ -225,6 +222,9 @@ section! {
         /// and the like. Only for tests and closed networks: otherwise strangers can make the server
         /// knock on your other machines.
         allow_private_networks: bool = false;
+        /// What may be shared with certain servers. Give `[[federation.partner]]` once for each; of several that a
+        /// server is like, the first counts. Servers that are like none may share everything.
+        @live partner: Vec<Partner> = Vec::new();
     }
 }
 

@@ -116,7 +116,8 @@ impl Server {
                 for_upkeep.run_upkeep(),
                 node.run_media_upkeep(),
                 node.run_jobs(),
-                node.run_ephemeral()
+                node.run_ephemeral(),
+                node.run_outgoing()
             );
         });
         Ok(Server {

@@ -25,6 +25,7 @@ mod presence;
 pub mod room;
 mod sliding_poll;
 mod sync_poll;
+mod typing;
 mod user_rooms;
 
 use std::sync::Arc;
@@ -33,6 +34,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use config::Config;
+use federation::outgoing::Outgoing;
 use names::Names;
 use remote::Remote;
 use store::{Batch, Position, Read, Store, Ticket, Txn, View};
@@ -42,6 +44,7 @@ pub use activity::{Activity, MembershipChange, Touched};
 pub use audience::Audience;
 pub use error::NodeError;
 pub use federation::OwnKeys;
+pub use federation::outgoing::DestinationStatus;
 pub use jobs::{JOB_PATIENCE, Task};
 pub use locks::{Guard, Lock, Locks};
 pub use media_repository::{Media, MediaUpload, ThumbnailAnswer};
@@ -73,6 +76,7 @@ pub struct Node {
     key_ring: federation::KeyRing,
     own_keys: OwnKeys,
     published: federation::Published,
+    outgoing: Arc<Outgoing>,
     transactions: federation::Answers,
     remote_aliases: federation::RemoteAliases,
     key_fetches: federation::KeyFetches,
@@ -123,6 +127,7 @@ impl Node {
             key_ring: federation::KeyRing::default(),
             own_keys,
             published: Default::default(),
+            outgoing: Arc::new(Outgoing::new(now_ms())),
             transactions: federation::Answers::default(),
             remote_aliases: federation::RemoteAliases::default(),
             key_fetches: Default::default(),
@@ -220,10 +225,7 @@ impl Node {
 
     /// Milliseconds since 1970.
     pub fn now_ms(&self) -> u64 {
-        let since = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        since.as_millis() as u64
+        now_ms()
     }
 
     /// Random bytes fit for secrets.
@@ -290,9 +292,11 @@ impl Node {
     pub async fn durable(&self, ticket: Ticket, touched: Touched) -> Result<Position, NodeError> {
         let (sender, receiver) = tokio::sync::oneshot::channel();
         let (notifier, audience) = (Arc::clone(&self.notifier), Arc::clone(&self.audience));
+        let outgoing = Arc::clone(&self.outgoing);
         self.store.when_durable(ticket, move |result| {
             if result.is_ok() {
                 notifier.wake(&touched, &audience);
+                outgoing.wake(&touched);
             }
             // The request may have gone away; the change stays.
             let _ = sender.send(result);
@@ -324,9 +328,11 @@ impl Node {
     /// Wakes whom a change concerns once it is durable; nobody waits for that here.
     pub(crate) fn wake_when_durable(&self, ticket: Ticket, touched: Touched) {
         let (notifier, audience) = (Arc::clone(&self.notifier), Arc::clone(&self.audience));
+        let outgoing = Arc::clone(&self.outgoing);
         self.store.when_durable(ticket, move |result| {
             if result.is_ok() {
                 notifier.wake(&touched, &audience);
+                outgoing.wake(&touched);
             }
         });
     }
@@ -342,4 +348,11 @@ impl Node {
     ) -> Result<T, NodeError> {
         self.pool.run(lane, work).await
     }
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    since.as_millis() as u64
 }

@@ -65,6 +65,9 @@ impl Node {
             "m.signing_key_update" | "org.matrix.signing_key_update" => {
                 self.receive_signing_key_update(origin, content).await
             }
+            "m.typing" => self.receive_typing(origin, content).await,
+            "m.receipt" => self.receive_receipts(origin, content).await,
+            "m.presence" => self.receive_presence(origin, content).await,
             _ => {
                 tracing::debug!(origin, edu_type, "an EDU of unknown type");
                 Ok(None)

@@ -30,6 +30,13 @@ pub struct UserKeys {
     pub user_signing: Option<String>,
 }
 
+/// The identity keys of a device, as it uploaded them and the owner signed them.
+pub fn device_keys(from: &impl Read, user: UserSn, device: &str) -> Result<Option<String>> {
+    let keys = DEVICE_KEYS.get(from, &(user, device.to_owned()))?;
+    keys.map(|keys| stored_text(keys, DEVICE_KEYS.name()))
+        .transpose()
+}
+
 /// Who looks at keys.
 #[derive(Clone, Copy, Debug)]
 pub enum Viewer<'a> {
