@@ -12,6 +12,7 @@ mod room_door;
 pub mod send;
 pub mod signed;
 pub mod space_hierarchy;
+pub mod third_party_invites;
 
 use axum::Router;
 
@@ -32,4 +33,5 @@ pub fn routes() -> Router<App> {
         .merge(query::routes())
         .merge(send::routes())
         .merge(space_hierarchy::routes())
+        .merge(third_party_invites::routes())
 }
