@@ -11,6 +11,7 @@ pub mod error;
 pub mod federation;
 pub mod interactive_auth;
 pub mod json;
+mod key_answers;
 pub mod limits;
 pub mod passwords;
 mod refusal;

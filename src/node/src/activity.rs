@@ -21,6 +21,10 @@ pub struct Touched {
     pub users: Vec<UserSn>,
     /// Who begins or ceases to be joined, so that [`crate::Audience`] stays true.
     pub memberships: Vec<MembershipChange>,
+    /// Something was put into the log of what goes to other servers.
+    pub outgoing: bool,
+    /// Servers for which messages to devices were put into the queue.
+    pub servers: Vec<String>,
 }
 
 /// A local user begins or ceases to be joined to a room.

@@ -25,6 +25,7 @@ mod presence;
 pub mod room;
 mod sliding_poll;
 mod sync_poll;
+mod typing;
 mod user_rooms;
 
 use std::sync::Arc;
@@ -33,6 +34,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use config::Config;
+use federation::outgoing::Outgoing;
 use names::Names;
 use remote::Remote;
 use store::{Batch, Position, Read, Store, Ticket, Txn, View};
@@ -41,6 +43,8 @@ use tokio_util::sync::CancellationToken;
 pub use activity::{Activity, MembershipChange, Touched};
 pub use audience::Audience;
 pub use error::NodeError;
+pub use federation::OwnKeys;
+pub use federation::outgoing::DestinationStatus;
 pub use jobs::{JOB_PATIENCE, Task};
 pub use locks::{Guard, Lock, Locks};
 pub use media_repository::{Media, MediaUpload, ThumbnailAnswer};
@@ -68,11 +72,14 @@ pub struct Node {
     user_rooms: user_rooms::UserRooms,
     jobs: jobs::Jobs,
     remote: Arc<Remote>,
-    key_ring: federation::key_ring::KeyRing,
+    key_ring: federation::KeyRing,
+    own_keys: OwnKeys,
+    published: federation::Published,
+    outgoing: Arc<Outgoing>,
     transactions: federation::Answers,
     remote_aliases: federation::RemoteAliases,
-    key_fetches: federation::remote_keys::KeyFetches,
-    profiles: federation::profiles::Profiles,
+    key_fetches: federation::KeyFetches,
+    profiles: federation::Profiles,
     /// For the states of sliding sync, which are not kept over a restart: begins at random, so that a
     /// position from before one is hardly taken for one from after it.
     next_generation: AtomicU64,
@@ -87,8 +94,10 @@ impl Node {
     pub fn new(
         config: Config,
         store: Store,
-        key: event::SigningKey,
+        keys: impl Into<OwnKeys>,
     ) -> Result<Arc<Node>, NodeError> {
+        let own_keys = keys.into();
+        let key = own_keys.current().clone();
         let names = Names::open(&store, config.server_name.as_str())?;
         let media = Media::open(&config)?;
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
@@ -113,7 +122,10 @@ impl Node {
             user_rooms: user_rooms::UserRooms::default(),
             jobs: jobs::Jobs::default(),
             remote,
-            key_ring: federation::key_ring::KeyRing::default(),
+            key_ring: federation::KeyRing::default(),
+            own_keys,
+            published: Default::default(),
+            outgoing: Arc::new(Outgoing::new(now_ms())),
             transactions: federation::Answers::default(),
             remote_aliases: federation::RemoteAliases::default(),
             key_fetches: Default::default(),
@@ -211,10 +223,7 @@ impl Node {
 
     /// Milliseconds since 1970.
     pub fn now_ms(&self) -> u64 {
-        let since = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        since.as_millis() as u64
+        now_ms()
     }
 
     /// Random bytes fit for secrets.
@@ -281,9 +290,11 @@ impl Node {
     pub async fn durable(&self, ticket: Ticket, touched: Touched) -> Result<Position, NodeError> {
         let (sender, receiver) = tokio::sync::oneshot::channel();
         let (notifier, audience) = (Arc::clone(&self.notifier), Arc::clone(&self.audience));
+        let outgoing = Arc::clone(&self.outgoing);
         self.store.when_durable(ticket, move |result| {
             if result.is_ok() {
                 notifier.wake(&touched, &audience);
+                outgoing.wake(&touched);
             }
             // The request may have gone away; the change stays.
             let _ = sender.send(result);
@@ -315,9 +326,11 @@ impl Node {
     /// Wakes whom a change concerns once it is durable; nobody waits for that here.
     pub(crate) fn wake_when_durable(&self, ticket: Ticket, touched: Touched) {
         let (notifier, audience) = (Arc::clone(&self.notifier), Arc::clone(&self.audience));
+        let outgoing = Arc::clone(&self.outgoing);
         self.store.when_durable(ticket, move |result| {
             if result.is_ok() {
                 notifier.wake(&touched, &audience);
+                outgoing.wake(&touched);
             }
         });
     }
@@ -333,6 +346,13 @@ impl Node {
     ) -> Result<T, NodeError> {
         self.pool.run(lane, work).await
     }
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    since.as_millis() as u64
 }
 
 fn remote_options(config: &Config) -> Result<remote::Options, NodeError> {

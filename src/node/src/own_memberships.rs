@@ -8,7 +8,7 @@ use rooms::membership::{Action, Change, MemberProfile, change};
 use rooms::{RoomWriter, Sender, members};
 
 use crate::jobs::{Job, Progress, Step};
-use crate::room::{member_profile, touched};
+use crate::room::member_profile;
 use crate::{Lock, Node, NodeError};
 
 impl Node {
@@ -90,7 +90,7 @@ impl Node {
         }
         let moved = progress.after_step(room.0);
         job.put(&mut txn, &moved);
-        let touched = touched(room, &effects);
+        let touched = self.made(&mut txn, room, &effects)?;
         let ticket = self.write(txn.into_batch(), &touched)?;
         drop(guard);
         Ok(Step::Written(moved, ticket, touched))

@@ -1,6 +1,7 @@
 //! Who is online: set by clients, by their syncing, and ended by their silence.
 //! <https://spec.matrix.org/v1.19/client-server-api/#presence>
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use names::UserSn;
@@ -11,6 +12,8 @@ use crate::{Node, NodeError, Touched};
 
 /// A user who has not synced for this long is offline.
 const OFFLINE_AFTER_MS: u64 = 60_000;
+/// A user of another server whose server has not spoken of them for this long is offline.
+const OFFLINE_ELSEWHERE_AFTER_MS: u64 = 30 * 60_000;
 /// Between two looks for those who went silent, and for typing that ended by itself.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
@@ -70,6 +73,7 @@ impl Node {
             }
             self.memory.presence.set(user, state);
         })?;
+        self.note_presence(user);
         Ok(())
     }
 
@@ -105,7 +109,7 @@ impl Node {
     }
 
     /// Ends typing and presence that ran out, until the server stops.
-    pub async fn run_ephemeral(&self) {
+    pub async fn run_ephemeral(self: &Arc<Self>) {
         let mut look = tokio::time::interval(LOOK_EVERY);
         loop {
             tokio::select! {
@@ -118,18 +122,12 @@ impl Node {
         }
     }
 
-    fn end_ephemeral(&self) -> Result<(), NodeError> {
+    fn end_ephemeral(self: &Arc<Self>) -> Result<(), NodeError> {
+        self.end_typing()?;
         let now_ms = self.now_ms();
-        for (room, user) in self.memory.typing.expired(now_ms) {
-            self.tick(Touched::room(room), |position| {
-                self.memory.typing.set(room, user, None, position);
-            })?;
-        }
-        for user in self
-            .memory
-            .presence
-            .gone(now_ms.saturating_sub(OFFLINE_AFTER_MS))
-        {
+        let silent_ms = now_ms.saturating_sub(OFFLINE_AFTER_MS);
+        let unheard_ms = now_ms.saturating_sub(OFFLINE_ELSEWHERE_AFTER_MS);
+        for user in self.memory.presence.gone(silent_ms, unheard_ms) {
             let status = self
                 .memory
                 .presence

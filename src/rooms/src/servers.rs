@@ -15,6 +15,7 @@ use names::RoomSn;
 use store::{Direction, Read, Txn};
 
 use crate::schema::{ROOM_SERVERS, ROOMS_OF_SERVER};
+use crate::types::RoomServer;
 use crate::{EventNo, Result};
 
 /// The servers with joined users, in the order of their names.
@@ -48,6 +49,16 @@ pub fn any_known(from: &impl Read, room: RoomSn) -> Result<bool> {
     Ok(first.transpose()?.is_some())
 }
 
+/// All that the room remembers, in the order of their names.
+pub fn all(from: &impl Read, room: RoomSn) -> Result<Vec<(String, RoomServer)>> {
+    let mut found = Vec::new();
+    for row in ROOM_SERVERS.scan(from, &(room,), Direction::Forward) {
+        let ((_, server), entry) = row?;
+        found.push((server, entry));
+    }
+    Ok(found)
+}
+
 /// Whom an event at `place` concerns: the servers that were in the room right before it or right after it, in the order
 /// of their names. One that came and went since may be missing.
 pub fn concerned(from: &impl Read, room: RoomSn, place: EventNo) -> Result<Vec<String>> {
@@ -69,9 +80,19 @@ pub fn is_concerned(from: &impl Read, room: RoomSn, server: &str, place: EventNo
 
 /// The rooms in which the server has joined users, in the order of their numbers.
 pub fn rooms_with(from: &impl Read, server: &str) -> impl Iterator<Item = Result<RoomSn>> {
-    ROOMS_OF_SERVER
-        .scan(from, &(server.to_owned(),), Direction::Forward)
-        .map(|row| Ok(row?.0.1))
+    rooms_with_after(from, server, RoomSn(0))
+}
+
+/// Those of the rooms with larger numbers than `after`.
+pub fn rooms_with_after(
+    from: &impl Read,
+    server: &str,
+    after: RoomSn,
+) -> impl Iterator<Item = Result<RoomSn>> {
+    let server = server.to_owned();
+    let start = (server.clone(), RoomSn(after.0.saturating_add(1)));
+    let rows = ROOMS_OF_SERVER.scan_from(from, &(server,), &start);
+    rows.map(|row| Ok(row?.0.1))
 }
 
 /// A user of another server begins or ceases to be joined at `place`.

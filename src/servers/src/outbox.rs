@@ -70,7 +70,7 @@ impl Record for Destination {}
 pub struct Progress {
     /// Everything up to here was delivered to them.
     pub settled: Position,
-    /// The log is forgotten up to here.
+    /// Nobody needs the log up to here: it may be forgotten.
     pub forgotten: Position,
 }
 
@@ -213,11 +213,10 @@ pub fn put_progress(txn: &mut Txn, progress: &Progress) {
     PROGRESS.put(txn, &(), progress);
 }
 
-/// Forgets up to `limit` rows of the log, up to `upto`. Says up to where it is forgotten now.
-pub fn forget_events(txn: &mut Txn, upto: Position, limit: usize) -> Result<Position> {
-    let end = (Position(upto.0.saturating_add(1)), RoomSn(0), 0);
-    let start = (Position::ZERO, RoomSn(0), 0);
-    let rows = OUTGOING.range(txn, &start, &end, Direction::Forward);
+/// Forgets up to `limit` rows of the log after `since` up to `upto`. True if there may be more.
+pub fn forget_events(txn: &mut Txn, since: Position, upto: Position, limit: usize) -> Result<bool> {
+    let key = |position: Position| (Position(position.0.saturating_add(1)), RoomSn(0), 0);
+    let rows = OUTGOING.range(txn, &key(since), &key(upto), Direction::Forward);
     let keys: Vec<_> = rows
         .take(limit)
         .map(|row| Ok(row?.0))
@@ -225,9 +224,5 @@ pub fn forget_events(txn: &mut Txn, upto: Position, limit: usize) -> Result<Posi
     for key in &keys {
         OUTGOING.delete(txn, key);
     }
-    Ok(match keys.last() {
-        // There may be more at the last one's position.
-        Some(last) if keys.len() == limit => Position(last.0.0.saturating_sub(1)),
-        _ => upto,
-    })
+    Ok(keys.len() == limit)
 }

@@ -134,7 +134,8 @@ impl Sender {
             false => cursor.min(self.dispatched),
         };
         let mut txn = self.store.begin();
-        let forgotten = outbox::forget_events(&mut txn, settled.min(cursor), 7).unwrap();
+        let forgotten = settled.min(cursor);
+        outbox::forget_events(&mut txn, Position::ZERO, forgotten, 7).unwrap();
         outbox::put_progress(&mut txn, &Progress { settled, forgotten });
         self.store.commit(txn).unwrap();
     }

@@ -106,7 +106,7 @@ pub struct PresenceState {
     pub status: Option<String>,
     /// When the user was last active, in milliseconds since 1970; zero for never.
     pub last_active_ms: u64,
-    /// When the user last synced.
+    /// When the user last synced; of users of other servers, when their server last spoke of them.
     pub last_sync_ms: u64,
     /// Where it changed last.
     pub changed: Position,
@@ -139,12 +139,30 @@ impl Presence {
         }
     }
 
-    /// Those who are not offline and have not synced since `before_ms`.
-    pub fn gone(&self, before_ms: u64) -> Vec<UserSn> {
+    /// Those who are not offline and were not heard of for too long: local users who have not synced since `local_ms`,
+    /// others of whom their server has said nothing since `remote_ms`.
+    pub fn gone(&self, local_ms: u64, remote_ms: u64) -> Vec<UserSn> {
         let users = self.users.read();
+        let is_gone = |(user, state): &(&UserSn, &PresenceState)| {
+            let before_ms = if user.is_local() { local_ms } else { remote_ms };
+            state.presence != "offline" && state.last_sync_ms < before_ms
+        };
         users
             .iter()
-            .filter(|(_, state)| state.presence != "offline" && state.last_sync_ms < before_ms)
+            .filter(is_gone)
+            .map(|(user, _)| *user)
+            .collect()
+    }
+
+    /// The local users who are not offline.
+    pub fn present(&self) -> Vec<UserSn> {
+        let users = self.users.read();
+        let is_present = |(user, state): &(&UserSn, &PresenceState)| {
+            user.is_local() && state.presence != "offline"
+        };
+        users
+            .iter()
+            .filter(is_present)
             .map(|(user, _)| *user)
             .collect()
     }

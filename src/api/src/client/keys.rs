@@ -3,23 +3,26 @@
 //! Source: <https://spec.matrix.org/v1.19/client-server-api/#key-management-api>.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use bytes::Bytes;
-use event::json::write_string;
+use event::identifier;
 use names::UserSn;
+use node::federation::{KeysOfOther, KeysOfOthers};
 use node::{Lane, Lock, Touched};
+use remote::RemoteError;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
-use store::View;
+use store::Read;
 use sync::SyncToken;
 use tokio::task::JoinSet;
 use users::keys::one_time::{self, NamedKey};
-use users::keys::query::{UserKeys, user_keys};
+use users::keys::query::{UserKeys, Viewer, user_keys};
 use users::keys::{Owner, device_keys};
 use users::{accounts, devices};
 
@@ -27,12 +30,17 @@ use crate::app::App;
 use crate::auth::{GuestSession, Identity, Session};
 use crate::error::ApiError;
 use crate::json::{Json, JsonBody, JsonBodyOrEmpty, JsonBytes};
+use crate::key_answers::{claim_of_user, write_cross_signing, write_keys, write_name};
 use crate::request::Query;
 
 /// Users whose keys are read between two other requests; more go to a lane.
 const MOST_USERS_INLINE: usize = 8;
 
-/// Users whose one-time keys one request claims at a time.
+/// How long other servers are waited for if the client does not say, and at most.
+const DEFAULT_PATIENCE: Duration = Duration::from_secs(10);
+const MOST_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Users, and servers, whose one-time keys one request claims at a time.
 const MOST_CLAIMS_AT_ONCE: usize = 32;
 
 /// The endpoints of this file.
@@ -101,6 +109,8 @@ fn named_keys(keys: Option<Map<String, Value>>) -> Result<Vec<NamedKey>, ApiErro
 #[derive(Deserialize)]
 struct KeyQuery {
     device_keys: BTreeMap<String, Vec<String>>,
+    /// How long to wait for other servers, in milliseconds.
+    timeout: Option<u64>,
 }
 
 async fn query(
@@ -108,128 +118,93 @@ async fn query(
     GuestSession(session): GuestSession,
     JsonBody(body): JsonBody<KeyQuery>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let view = app.node().view();
+    let names = app.node().names();
+    let of_others = body.device_keys.keys().filter(|id| !names.is_local_id(id));
+    let of_others: Vec<String> = of_others.cloned().collect();
+    let timeout = patience(body.timeout);
+    let others = app.node().keys_of_others(of_others, timeout).await?;
     if body.device_keys.len() <= MOST_USERS_INLINE {
-        return render_query(&app, &session, &view, &body).map(JsonBytes);
+        return render_query(&app, &session, &body, &others).map(JsonBytes);
     }
     let node = app.node().clone();
-    let work = move || render_query(&app, &session, &view, &body);
+    let work = move || render_query(&app, &session, &body, &others);
     Ok(JsonBytes(node.run(Lane::Interactive, work).await??))
+}
+
+fn patience(timeout_ms: Option<u64>) -> Duration {
+    timeout_ms.map_or(DEFAULT_PATIENCE, |timeout_ms| {
+        Duration::from_millis(timeout_ms).min(MOST_PATIENCE)
+    })
 }
 
 fn render_query(
     app: &App,
     session: &Session,
-    view: &View,
     body: &KeyQuery,
+    others: &KeysOfOthers,
 ) -> Result<Bytes, ApiError> {
+    let view = &others.view;
+    let viewer = session.owner();
     let mut found: Vec<(&str, UserKeys)> = Vec::new();
-    let mut unreachable = BTreeSet::new();
     for (user_id, devices) in &body.device_keys {
-        match local_user(app, view, user_id)? {
-            Whose::Local(user) => {
-                found.push((
-                    user_id,
-                    user_keys(view, Some(session.owner()), user, devices)?,
-                ));
+        let keys = match others.users.get(user_id) {
+            Some(KeysOfOther::Kept(user)) => user_keys(view, Viewer::User(viewer), *user, devices)?,
+            Some(KeysOfOther::Asked(answered)) => {
+                let Some(keys) = answered.keys() else {
+                    continue;
+                };
+                let user = app.node().names().known_user(view, user_id)?;
+                keys.as_seen_by(view, viewer, user, devices)?
             }
-            Whose::Unknown => {}
-            Whose::Remote(server) => {
-                unreachable.insert(server);
+            None => {
+                let Some(user) = local_user(app, view, user_id)? else {
+                    continue;
+                };
+                user_keys(view, Viewer::User(viewer), user, devices)?
             }
-        }
+        };
+        found.push((user_id, keys));
     }
     let mut out = Vec::with_capacity(2048);
-    out.extend_from_slice(b"{\"device_keys\":{");
-    for (user_id, keys) in &found {
-        write_name(&mut out, user_id);
-        out.push(b'{');
-        for (device, json) in &keys.devices {
-            write_name(&mut out, device);
-            out.extend_from_slice(json.as_bytes());
-        }
-        out.push(b'}');
-    }
-    out.push(b'}');
-    write_keys(&mut out, "master_keys", &found, |keys| {
-        keys.master.as_deref()
-    });
-    write_keys(&mut out, "self_signing_keys", &found, |keys| {
-        keys.self_signing.as_deref()
-    });
-    write_keys(&mut out, "user_signing_keys", &found, |keys| {
+    out.push(b'{');
+    write_keys(&mut out, &found);
+    write_cross_signing(&mut out, "user_signing_keys", &found, |keys| {
         keys.user_signing.as_deref()
     });
-    out.extend_from_slice(b",\"failures\":");
-    out.extend_from_slice(failures(&unreachable).to_string().as_bytes());
+    write_name(&mut out, "failures");
+    out.extend_from_slice(failures(&others.failures).to_string().as_bytes());
     out.push(b'}');
     Ok(out.into())
 }
 
-/// Writes one kind of cross-signing key, of those users who have it.
-fn write_keys(
-    out: &mut Vec<u8>,
-    name: &str,
-    found: &[(&str, UserKeys)],
-    key_of: impl Fn(&UserKeys) -> Option<&str>,
-) {
-    write_name(out, name);
-    out.push(b'{');
-    for (user_id, keys) in found {
-        if let Some(json) = key_of(keys) {
-            write_name(out, user_id);
-            out.extend_from_slice(json.as_bytes());
-        }
-    }
-    out.push(b'}');
-}
-
-/// Where a user's keys are.
-enum Whose<'a> {
-    Local(UserSn),
-    Unknown,
-    Remote(&'a str),
-}
-
-fn local_user<'a>(app: &App, view: &View, user_id: &'a str) -> Result<Whose<'a>, ApiError> {
-    if !user_id.starts_with('@') {
-        return Ok(Whose::Unknown);
-    }
+/// A user of this server who has an account.
+fn local_user(app: &App, from: &impl Read, user_id: &str) -> Result<Option<UserSn>, ApiError> {
     if !app.node().names().is_local_id(user_id) {
-        let server = user_id.split_once(':').map(|(_, server)| server);
-        return Ok(server.map_or(Whose::Unknown, Whose::Remote));
+        return Ok(None);
     }
-    match app.node().names().known_user(view, user_id)? {
-        Some(user) if accounts::exists(view, user)? => Ok(Whose::Local(user)),
-        _ => Ok(Whose::Unknown),
+    match app.node().names().known_user(from, user_id)? {
+        Some(user) if accounts::exists(from, user)? => Ok(Some(user)),
+        _ => Ok(None),
     }
 }
 
-/// The servers that could not be asked.
-fn failures(unreachable: &BTreeSet<&str>) -> Value {
-    let failure = json!({
-        "errcode": "M_CONNECTION_FAILED",
-        "error": "The server can't be asked for keys",
-    });
-    unreachable
-        .iter()
-        .map(|server| ((*server).to_owned(), failure.clone()))
-        .collect::<Map<_, _>>()
-        .into()
-}
-
-/// Writes a member's name, and the comma before it unless it is the first.
-fn write_name(out: &mut Vec<u8>, name: &str) {
-    if out.last() != Some(&b'{') {
-        out.push(b',');
+/// The servers that did not answer, and why.
+fn failures(failures: &BTreeMap<String, RemoteError>) -> Value {
+    let mut rendered = Map::new();
+    for (server, error) in failures {
+        let error = ApiError::from(error.clone());
+        let code = error.code().map(|code| code.as_str());
+        let failure = json!({ "errcode": code, "error": error.message() });
+        rendered.insert(server.clone(), failure);
     }
-    write_string(out, name);
-    out.push(b':');
+    rendered.into()
 }
 
 #[derive(Deserialize)]
 struct Claim {
     one_time_keys: BTreeMap<String, BTreeMap<String, String>>,
+    /// How long to wait for other servers, in milliseconds.
+    timeout: Option<u64>,
 }
 
 async fn claim(
@@ -237,71 +212,99 @@ async fn claim(
     GuestSession(_): GuestSession,
     JsonBody(body): JsonBody<Claim>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let view = app.node().view();
-    let mut unreachable = BTreeSet::new();
-    let mut claims = JoinSet::new();
-    let mut claimed = Map::new();
-    for (user_id, wanted) in &body.one_time_keys {
-        let user = match local_user(&app, &view, user_id)? {
-            Whose::Local(user) => user,
-            Whose::Unknown => continue,
-            Whose::Remote(server) => {
-                unreachable.insert(server);
-                continue;
+    let timeout = patience(body.timeout);
+    let mut claiming = Claiming::default();
+    let mut of_others: BTreeMap<String, ByUser> = BTreeMap::new();
+    for (user_id, wanted) in body.one_time_keys {
+        match identifier::domain(&user_id) {
+            Some(server) if server != app.node().server_name() => {
+                if identifier::is_user_id(&user_id) {
+                    let of_server = of_others.entry(server.to_owned()).or_default();
+                    of_server.insert(user_id, wanted);
+                }
             }
+            _ => {
+                let Some(user) = local_user(&app, &app.node().view(), &user_id)? else {
+                    continue;
+                };
+                // Users are claimed from side by side: one sync of the disk serves many.
+                claiming.make_room().await?;
+                let app = app.clone();
+                claiming.claims.spawn(async move {
+                    let by_device = claim_of_user(&app, user, &wanted).await?;
+                    Ok(Claimed::Keys(BTreeMap::from([(user_id, by_device)])))
+                });
+            }
+        }
+    }
+    for (server, wanted) in of_others {
+        claiming.make_room().await?;
+        let app = app.clone();
+        claiming.claims.spawn(async move {
+            let wanted_of = wanted.iter().map(|(id, devices)| (id.as_str(), devices));
+            let wanted = wanted_of.collect();
+            let node = app.node();
+            Ok(
+                match node.claim_keys_of_others(&server, &wanted, timeout).await {
+                    Ok(keys) => Claimed::Keys(keys),
+                    Err(error) => Claimed::Failure(server, error),
+                },
+            )
+        });
+    }
+    while claiming.take().await? {}
+    Ok(Json(json!({
+        "one_time_keys": claiming.keys,
+        "failures": failures(&claiming.failures),
+    })))
+}
+
+/// User id to device id to algorithm.
+type ByUser = BTreeMap<String, BTreeMap<String, String>>;
+
+/// What one part of a claim brought.
+enum Claimed {
+    /// User id to device id to the key under its name.
+    Keys(BTreeMap<String, Map<String, Value>>),
+    /// A server that did not answer.
+    Failure(String, RemoteError),
+}
+
+/// The parts of a claim: users of this server, and other servers.
+#[derive(Default)]
+struct Claiming {
+    claims: JoinSet<Result<Claimed, ApiError>>,
+    keys: Map<String, Value>,
+    failures: BTreeMap<String, RemoteError>,
+}
+
+impl Claiming {
+    async fn make_room(&mut self) -> Result<(), ApiError> {
+        if self.claims.len() >= MOST_CLAIMS_AT_ONCE {
+            self.take().await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for one part; false if there is none left.
+    async fn take(&mut self) -> Result<bool, ApiError> {
+        let Some(finished) = self.claims.join_next().await else {
+            return Ok(false);
         };
-        if claims.len() >= MOST_CLAIMS_AT_ONCE {
-            take_claimed(&mut claims, &mut claimed).await?;
+        match finished.map_err(ApiError::internal)?? {
+            Claimed::Keys(keys) => {
+                for (user_id, by_device) in keys {
+                    if !by_device.is_empty() {
+                        self.keys.insert(user_id, by_device.into());
+                    }
+                }
+            }
+            Claimed::Failure(server, error) => {
+                self.failures.insert(server, error);
+            }
         }
-        // Users are claimed from side by side: one sync of the disk serves many.
-        claims.spawn(claim_of_user(
-            app.clone(),
-            user,
-            user_id.clone(),
-            wanted.clone(),
-        ));
+        Ok(true)
     }
-    while !claims.is_empty() {
-        take_claimed(&mut claims, &mut claimed).await?;
-    }
-    Ok(Json(
-        json!({ "one_time_keys": claimed, "failures": failures(&unreachable) }),
-    ))
-}
-
-type Claimed = Result<(String, Map<String, Value>), ApiError>;
-
-async fn take_claimed(
-    claims: &mut JoinSet<Claimed>,
-    claimed: &mut Map<String, Value>,
-) -> Result<(), ApiError> {
-    if let Some(finished) = claims.join_next().await {
-        let (user_id, keys) = finished.map_err(ApiError::internal)??;
-        if !keys.is_empty() {
-            claimed.insert(user_id, keys.into());
-        }
-    }
-    Ok(())
-}
-
-async fn claim_of_user(
-    app: App,
-    user: UserSn,
-    user_id: String,
-    wanted: BTreeMap<String, String>,
-) -> Claimed {
-    let node = app.node();
-    let guard = node.lock(Lock::User(user)).await;
-    let mut txn = node.begin();
-    let mut by_device = Map::new();
-    for (device, algorithm) in &wanted {
-        if let Some(key) = one_time::claim(&mut txn, user, device, algorithm)? {
-            let content: Value = serde_json::from_str(key.json()).map_err(ApiError::internal)?;
-            by_device.insert(device.clone(), json!({ key.name(): content }));
-        }
-    }
-    node.commit(guard, txn, Touched::user(user)).await?;
-    Ok((user_id, by_device))
 }
 
 #[derive(Deserialize)]

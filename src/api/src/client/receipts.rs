@@ -118,6 +118,7 @@ async fn mark(
         (ReceiptKind::Public, read),
         (ReceiptKind::Private, read_private),
     ];
+    let mut sent = None;
     for (kind, event) in to_put {
         let Some((no, event)) = event else { continue };
         let receipt = Receipt {
@@ -126,9 +127,12 @@ async fn mark(
             ts_ms: node.now_ms(),
         };
         let (room, user) = (reader.room, session.user);
-        if receipts::put(&mut txn, room, user, kind, thread, receipt)? {
+        if receipts::put(&mut txn, room, user, kind, thread, receipt.clone())? {
             match kind {
-                ReceiptKind::Public => touched.rooms.push(room),
+                ReceiptKind::Public => {
+                    touched.rooms.push(room);
+                    sent = Some(receipt);
+                }
                 ReceiptKind::Private => {
                     touched.users.push(user);
                     touched.quiet_rooms.push(room);
@@ -142,6 +146,9 @@ async fn mark(
         touched.users.push(session.user);
     }
     node.commit(guard, txn, touched).await?;
+    if let Some(receipt) = sent {
+        node.send_receipt(reader.room, session.user, thread, &receipt)?;
+    }
     Ok(JsonBytes::EMPTY)
 }
 

@@ -1,10 +1,12 @@
 //! Sending message events: <https://spec.matrix.org/v1.19/client-server-api/#sending-events-to-a-room>.
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::State;
 use axum::routing::put;
 use names::RoomSn;
-use node::{Node, Touched};
+use node::Node;
 use rooms::send::{self, Transaction};
 use rooms::{NewEvent, RoomWriter};
 use serde::Deserialize;
@@ -98,12 +100,9 @@ pub fn once(
 }
 
 /// Who has sent is not typing any more.
-fn stop_typing(node: &Node, room: RoomSn, who: &Identity) -> Result<(), ApiError> {
-    let typing = &node.memory().typing;
-    if typing.would_change(room, who.user, false) {
-        node.tick(Touched::room(room), |position| {
-            typing.set(room, who.user, None, position);
-        })?;
+fn stop_typing(node: &Arc<Node>, room: RoomSn, who: &Identity) -> Result<(), ApiError> {
+    if node.memory().typing.would_change(room, who.user, false) {
+        node.set_typing(room, who.user, None)?;
     }
     Ok(())
 }

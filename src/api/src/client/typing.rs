@@ -3,7 +3,6 @@
 use axum::Router;
 use axum::extract::State;
 use axum::routing::put;
-use node::Touched;
 use serde::Deserialize;
 
 use crate::app::App;
@@ -40,19 +39,11 @@ async fn typing(
     let reader = RoomReader::open(&app, &session, &room_id)?;
     reader.must_be_joined()?;
     let node = app.node();
-    let typing = &node.memory().typing;
-    let (room, user) = (reader.room, session.user);
     let timeout_ms = body
         .timeout
         .unwrap_or(DEFAULT_TIMEOUT_MS)
         .min(MOST_TIMEOUT_MS);
     let until_ms = body.typing.then(|| node.now_ms() + timeout_ms);
-    if typing.would_change(room, user, body.typing) {
-        node.tick(Touched::room(room), |position| {
-            typing.set(room, user, until_ms, position);
-        })?;
-    } else if let Some(until_ms) = until_ms {
-        typing.extend(room, user, until_ms);
-    }
+    node.set_typing(reader.room, session.user, until_ms)?;
     Ok(JsonBytes::EMPTY)
 }

@@ -54,6 +54,7 @@ impl FromRequest<App> for Signed {
             Ok(signed) => {
                 let origin = Key::Name(&signed.origin);
                 app.limiter().check(Class::Federation, origin)?;
+                app.node().heard_from(&signed.origin);
                 return Ok(signed);
             }
             Err(error) => error,

@@ -9,40 +9,42 @@
 //!
 //! Source: <https://spec.matrix.org/v1.19/server-server-api/#edus>.
 
+use std::borrow::Cow;
+
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use store::Ticket;
 
 use crate::{Node, NodeError, Touched};
 
+/// An EDU as it stands in a transaction.
+#[derive(Deserialize)]
+pub(crate) struct Edu<'a> {
+    /// Its kind.
+    #[serde(borrow)]
+    pub edu_type: Cow<'a, str>,
+    /// What it says.
+    #[serde(borrow)]
+    pub content: &'a RawValue,
+}
+
 /// What an EDU wrote last; none if nothing.
 pub(super) type Written = Option<Ticket>;
 
 impl Node {
-    /// Takes in one EDU that `origin` sent.
-    ///
-    /// # Errors
-    /// [`NodeError`] if this server failed.
-    pub async fn receive_edu(
-        &self,
-        origin: &str,
-        edu_type: &str,
-        content: &RawValue,
-    ) -> Result<(), NodeError> {
-        self.receive_edus(origin, [(edu_type, content)]).await
-    }
-
-    /// Takes in the EDUs of a transaction in their order, each as its type and content.
+    /// Takes in the EDUs of a transaction of `origin` in their order.
     ///
     /// # Errors
     /// [`NodeError`] if this server failed; EDUs before the one that failed are taken in.
-    pub async fn receive_edus<'a>(
+    pub(crate) async fn receive_edus(
         &self,
         origin: &str,
-        edus: impl IntoIterator<Item = (&'a str, &'a RawValue)>,
+        edus: &[Edu<'_>],
     ) -> Result<(), NodeError> {
         let mut last = None;
-        for (edu_type, content) in edus {
-            last = self.take_in_edu(origin, edu_type, content).await?.or(last);
+        for edu in edus {
+            let written = self.receive_edu(origin, &edu.edu_type, edu.content);
+            last = written.await?.or(last);
         }
         if let Some(ticket) = last {
             self.durable(ticket, Touched::nobody()).await?;
@@ -50,7 +52,7 @@ impl Node {
         Ok(())
     }
 
-    async fn take_in_edu(
+    async fn receive_edu(
         &self,
         origin: &str,
         edu_type: &str,
@@ -63,6 +65,9 @@ impl Node {
             "m.signing_key_update" | "org.matrix.signing_key_update" => {
                 self.receive_signing_key_update(origin, content).await
             }
+            "m.typing" => self.receive_typing(origin, content).await,
+            "m.receipt" => self.receive_receipts(origin, content).await,
+            "m.presence" => self.receive_presence(origin, content).await,
             _ => {
                 tracing::debug!(origin, edu_type, "an EDU of unknown type");
                 Ok(None)

@@ -85,8 +85,9 @@ impl Answered {
 }
 
 /// The keys of users of other servers, and which servers did not answer.
-#[derive(Default)]
 pub struct KeysOfOthers {
+    /// What [`KeysOfOther::Kept`] is current in.
+    pub view: View,
     /// By user id.
     pub users: BTreeMap<String, KeysOfOther>,
     /// By server name.
@@ -111,19 +112,20 @@ impl Node {
         user_ids: Vec<String>,
         timeout: Duration,
     ) -> Result<KeysOfOthers, NodeError> {
-        let mut found = KeysOfOthers::default();
-        if user_ids.is_empty() {
-            return Ok(found);
-        }
         let deadline = Instant::now() + timeout;
         let view = self.view();
         let as_of = view.position();
         let plan = if user_ids.len() <= MOST_USERS_INLINE {
             self.plan(&view, user_ids)?
         } else {
-            let node = Arc::clone(self);
+            let (node, view) = (Arc::clone(self), view.clone());
             self.run(Lane::Interactive, move || node.plan(&view, user_ids))
                 .await??
+        };
+        let mut found = KeysOfOthers {
+            view,
+            users: BTreeMap::new(),
+            failures: BTreeMap::new(),
         };
         for (user_id, user) in plan.kept {
             found.users.insert(user_id, KeysOfOther::Kept(user));

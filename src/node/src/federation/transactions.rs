@@ -19,6 +19,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use tokio::task::JoinSet;
 
+use crate::federation::edus::Edu;
 use crate::federation::fetch;
 use crate::{Node, NodeError};
 
@@ -38,15 +39,6 @@ impl Default for Answers {
     fn default() -> Self {
         Self(Cache::new(MOST_ANSWERS))
     }
-}
-
-/// An ephemeral message.
-#[derive(Deserialize)]
-struct Edu<'a> {
-    #[serde(borrow)]
-    edu_type: Cow<'a, str>,
-    #[serde(borrow)]
-    content: &'a RawValue,
 }
 
 /// What a transaction says.
@@ -109,11 +101,7 @@ impl Node {
         let edus: Vec<Edu<'_>> = edus
             .filter_map(|edu| serde_json::from_str(edu.get()).ok())
             .collect();
-        let mut named: Vec<(&str, &RawValue)> = Vec::with_capacity(edus.len());
-        for edu in &edus {
-            named.push((&edu.edu_type, edu.content));
-        }
-        self.receive_edus(origin, named).await?;
+        self.receive_edus(origin, &edus).await?;
         let mut results = Map::new();
         while let Some(of_room) = rooms.join_next().await {
             let of_room = of_room.map_err(|_| NodeError::Panicked)??;

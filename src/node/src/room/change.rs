@@ -60,7 +60,20 @@ impl Node {
     {
         let mut writer = RoomWriter::open(txn, self.room_context(), room)?;
         let done = work(&mut writer)?;
-        Ok((done, touched(room, &writer.finish())))
+        let effects = writer.finish();
+        Ok((done, self.made(txn, room, &effects)?))
+    }
+
+    /// Whom a change to a room concerns that this server's users made, other servers included.
+    pub(crate) fn made(
+        &self,
+        txn: &mut Txn,
+        room: RoomSn,
+        effects: &Effects,
+    ) -> Result<Touched, rooms::Error> {
+        let mut touched = touched(room, effects);
+        self.note_outgoing(txn, room, effects, &mut touched)?;
+        Ok(touched)
     }
 
     /// Has the sets of members in memory before the commit, so that it wakes nobody in vain.

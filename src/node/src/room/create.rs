@@ -14,7 +14,6 @@ use store::Txn;
 use tokio::task::JoinSet;
 
 use crate::federation::{InviteElsewhere, invite_content};
-use crate::room::change::touched;
 use crate::room::member_profile;
 use crate::{Guard, Lane, Lock, Node, NodeError, Touched};
 
@@ -229,7 +228,8 @@ impl Node {
         create::invite_all(&mut writer, &parts, |user| {
             Ok(profiles.get(&user).cloned().unwrap_or_default())
         })?;
-        let touched = touched(room, &writer.finish());
+        let effects = writer.finish();
+        let touched = self.made(&mut txn, room, &effects)?;
         Ok((txn, touched))
     }
 }

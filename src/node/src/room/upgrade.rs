@@ -11,7 +11,6 @@ use rooms::{RoomWriter, Sender, aliases, directory};
 use serde_json::Map;
 use store::Txn;
 
-use crate::room::change::touched;
 use crate::room::create::Begun;
 use crate::room::{CreateRoom, member_profile};
 use crate::{Lane, Lock, Node, NodeError, Touched};
@@ -124,7 +123,8 @@ impl Node {
         let (room, creator) = (begun.room, request.user);
         let mut writer = RoomWriter::begin(&mut txn, context, rules, room, creator, &begun.create)?;
         upgrade::build(&mut writer, by, &profile, old, &request.additional_creators)?;
-        let new_touched = touched(room, &writer.finish());
+        let effects = writer.finish();
+        let new_touched = self.made(&mut txn, room, &effects)?;
         for alias in &old.aliases {
             aliases::lead_to(&mut txn, alias, room)?;
         }
@@ -134,6 +134,7 @@ impl Node {
         }
         all_touched.rooms.extend(new_touched.rooms);
         all_touched.memberships.extend(new_touched.memberships);
+        all_touched.outgoing |= new_touched.outgoing;
         Ok((txn, all_touched))
     }
 }

@@ -36,6 +36,8 @@ pub struct Effects {
     pub memberships: Vec<(UserSn, bool)>,
     /// The appended events, in order.
     pub appended: Vec<(EventNo, EventId)>,
+    /// Those of them that users of this server sent: other servers in the room are to get them.
+    pub own: Vec<EventNo>,
 }
 
 /// A state that an event is checked against and stands on.
@@ -476,6 +478,9 @@ impl<'a> RoomWriter<'a> {
             if !in_past {
                 self.head_mut().depth = self.head.depth.max(pdu.depth());
                 self.effects.appended.push((no, pdu.event_id().clone()));
+                if new.sender.is_local() {
+                    self.effects.own.push(no);
+                }
             }
         } else if let Some(follower) = new.followed {
             // Hidden, it still leads from the accepted event after the gap to what is before the gap.

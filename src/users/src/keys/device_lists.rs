@@ -42,7 +42,7 @@ const CROSS_SIGNING: &str = "";
 fn mark_part(txn: &mut Txn, user: UserSn, part: &str) -> Result<()> {
     if user.is_local() {
         let previous = last_changed(txn, user)?.unwrap_or_default();
-        // Read back as a number: where the user changed earlier in the same change, it says so by being pending.
+        // Pending, and so kept, if the user changed earlier in the same change.
         DEVICE_CHANGES.put(
             txn,
             &(Position::PENDING, user, part.to_owned()),
@@ -116,16 +116,27 @@ pub fn previous(from: &impl Read, change: &DeviceChange) -> Result<Option<Positi
     })
 }
 
-/// Forgets up to `limit` of the changes up to `upto`. True if there may be more.
-pub fn forget_parts(txn: &mut Txn, upto: Position, limit: usize) -> Result<bool> {
-    let end = (Position(upto.0.saturating_add(1)), UserSn(0), String::new());
-    let start = (Position::ZERO, UserSn(0), String::new());
-    let rows = DEVICE_CHANGES.range(txn, &start, &end, Direction::Forward);
+/// Forgets up to `limit` of the changes after `since` up to `upto`. True if there may be more.
+pub fn forget_parts(txn: &mut Txn, since: Position, upto: Position, limit: usize) -> Result<bool> {
+    let rows = DEVICE_CHANGES.range(
+        txn,
+        &first_after(since),
+        &first_after(upto),
+        Direction::Forward,
+    );
     let rows: Vec<_> = rows.take(limit).collect::<store::Result<_>>()?;
     for (key, _) in &rows {
         DEVICE_CHANGES.delete(txn, key);
     }
     Ok(rows.len() == limit)
+}
+
+fn first_after(position: Position) -> (Position, UserSn, String) {
+    (
+        Position(position.0.saturating_add(1)),
+        UserSn(0),
+        String::new(),
+    )
 }
 
 /// Where something was before: a number, which the writer does not fill in.
@@ -278,7 +289,9 @@ mod tests {
         ];
         assert_eq!(told(Position::ZERO, view.position()), all);
         assert_eq!(told(first, second), all[1..3]);
-        commit(&store, |txn| forget_parts(txn, second, 10).map(drop));
+        commit(&store, |txn| {
+            forget_parts(txn, Position::ZERO, second, 10).map(drop)
+        });
         let view = store.view();
         assert_eq!(
             parts_between(&view, Position::ZERO, view.position()).count(),

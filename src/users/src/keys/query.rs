@@ -30,11 +30,40 @@ pub struct UserKeys {
     pub user_signing: Option<String>,
 }
 
-/// The keys of `user` as `viewer` may see them, or anybody if none is given: of the given devices, or of all if none is
-/// given. Of a user of another server, what is kept of them.
+/// The identity keys of a device, as it uploaded them and the owner signed them.
+pub fn device_keys(from: &impl Read, user: UserSn, device: &str) -> Result<Option<String>> {
+    let keys = DEVICE_KEYS.get(from, &(user, device.to_owned()))?;
+    keys.map(|keys| stored_text(keys, DEVICE_KEYS.name()))
+        .transpose()
+}
+
+/// Who looks at keys.
+#[derive(Clone, Copy, Debug)]
+pub enum Viewer<'a> {
+    /// A user of this server.
+    User(Owner<'a>),
+    /// Another server.
+    Server {
+        /// Whether it may see the names of devices.
+        sees_names: bool,
+    },
+}
+
+impl Viewer<'_> {
+    fn is(self, user: UserSn) -> bool {
+        matches!(self, Self::User(viewer) if viewer.user == user)
+    }
+
+    fn sees_names(self) -> bool {
+        !matches!(self, Self::Server { sees_names: false })
+    }
+}
+
+/// The keys of `user` as `viewer` may see them: of the given devices, or of all if none is given. Of a user of another
+/// server, what is kept of them.
 pub fn user_keys(
     from: &impl Read,
-    viewer: Option<Owner<'_>>,
+    viewer: Viewer<'_>,
     user: UserSn,
     devices: &[String],
 ) -> Result<UserKeys> {
@@ -57,11 +86,9 @@ pub fn user_keys(
     };
     for (row, blob) in rows {
         let json = stored_text(blob, DEVICE_KEYS.name())?;
-        let name = match user.is_local() {
-            true => DEVICES
-                .get(from, &row)?
-                .and_then(|device| device.display_name),
-            false => REMOTE_DEVICE_NAMES.get(from, &row)?,
+        let name = match viewer.sees_names() {
+            true => display_name(from, &row)?,
+            false => None,
         };
         keys.devices.push((row.1, with_display_name(json, name)));
     }
@@ -69,7 +96,7 @@ pub fn user_keys(
         let ((_, usage), blob) = row?;
         if usage == Usage::Master.number() {
             keys.master = Some(match viewer {
-                Some(viewer) if viewer.user != user => {
+                Viewer::User(viewer) if viewer.user != user => {
                     let master = SignedObject::from_stored(&blob, CROSS_SIGNING_KEYS.name())?;
                     as_seen_by(from, viewer, user, master)?
                 }
@@ -77,11 +104,20 @@ pub fn user_keys(
             });
         } else if usage == Usage::SelfSigning.number() {
             keys.self_signing = Some(stored_text(blob, CROSS_SIGNING_KEYS.name())?);
-        } else if viewer.is_some_and(|viewer| viewer.user == user) {
+        } else if viewer.is(user) {
             keys.user_signing = Some(stored_text(blob, CROSS_SIGNING_KEYS.name())?);
         }
     }
     Ok(keys)
+}
+
+fn display_name(from: &impl Read, device: &(UserSn, String)) -> Result<Option<String>> {
+    if !device.0.is_local() {
+        return Ok(REMOTE_DEVICE_NAMES.get(from, device)?);
+    }
+    Ok(DEVICES
+        .get(from, device)?
+        .and_then(|device| device.display_name))
 }
 
 /// Another user's master key with the signature that the viewer put under it, if any.

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use store::{Position, Read, Store};
 
 use super::cross_signing::{Upload, needs_authentication};
-use super::query::{UserKeys, user_keys};
+use super::query::{UserKeys, Viewer, user_keys};
 use super::*;
 use crate::testing::{commit, store};
 use crate::{Error, devices};
@@ -139,7 +139,7 @@ fn upload_device(store: &Store, owner: Owner<'_>, device: &str, pair: &Pair) {
 }
 
 fn seen_by(store: &Store, viewer: Owner<'_>, owner: Owner<'_>) -> UserKeys {
-    user_keys(&store.view(), Some(viewer), owner.user, &[]).unwrap()
+    user_keys(&store.view(), Viewer::User(viewer), owner.user, &[]).unwrap()
 }
 
 fn value(json: &str) -> Value {
@@ -161,13 +161,13 @@ fn device_keys_are_shown_as_uploaded_with_the_name_of_the_device() {
     commit(&store, |txn| {
         devices::log_in(txn, ALICE.user, "D", Some("A \"phone\""), 0).map(drop)
     });
-    let all = user_keys(&store.view(), Some(BOB), ALICE.user, &[]).unwrap();
+    let all = user_keys(&store.view(), Viewer::User(BOB), ALICE.user, &[]).unwrap();
     assert_eq!(all.devices.len(), 2);
     let mut expected = pair.as_device(ALICE, "D");
     expected["unsigned"] = json!({"device_display_name": "A \"phone\""});
     assert_eq!(value(&all.devices[0].1), expected);
     let asked = ["E".to_owned(), "E".to_owned(), "none".to_owned()];
-    let some = user_keys(&store.view(), Some(BOB), ALICE.user, &asked).unwrap();
+    let some = user_keys(&store.view(), Viewer::User(BOB), ALICE.user, &asked).unwrap();
     assert_eq!(some.devices.len(), 1);
     assert!(value(&some.devices[0].1).get("unsigned").is_none());
 }
