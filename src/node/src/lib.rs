@@ -79,6 +79,7 @@ pub struct Node {
     outgoing: Arc<Outgoing>,
     transactions: federation::Answers,
     remote_aliases: federation::RemoteAliases,
+    told_spaces: federation::ToldSpaces,
     key_fetches: federation::KeyFetches,
     profiles: federation::Profiles,
     media_fetches: federation::MediaFetches,
@@ -131,6 +132,7 @@ impl Node {
             outgoing: Arc::new(Outgoing::new(now_ms())),
             transactions: federation::Answers::default(),
             remote_aliases: federation::RemoteAliases::default(),
+            told_spaces: federation::ToldSpaces::default(),
             key_fetches: Default::default(),
             profiles: Default::default(),
             media_fetches: Default::default(),
@@ -209,6 +211,11 @@ impl Node {
     /// Where aliases of other servers lead.
     pub(crate) fn remote_aliases(&self) -> &federation::RemoteAliases {
         &self.remote_aliases
+    }
+
+    /// What other servers told of spaces.
+    pub(crate) fn told_spaces(&self) -> &federation::ToldSpaces {
+        &self.told_spaces
     }
 
     /// What a writer of rooms needs from outside.
