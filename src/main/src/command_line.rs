@@ -51,6 +51,11 @@ pub enum Command {
         #[command(subcommand)]
         command: JobCommand,
     },
+    /// Look after the key that the server signs with
+    Key {
+        #[command(subcommand)]
+        command: KeyCommand,
+    },
     /// Print the version
     Version,
 }
@@ -208,6 +213,12 @@ impl RoomCommand {
             _ => State::Now,
         }
     }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// Make a new signing key; the old one stays known for what it signed. The server must not run
+    Rotate,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,7 +1,7 @@
 //! The data folder and the two small files in it that say whose it is: `server_name` and `signing.key`.
 //!
 //! Only the server's user may look into the folder. The name never changes, because it is part of everything that is
-//! stored; the key is made once, because other servers remember it.
+//! stored; the key is made once, because other servers remember it, and those from before it stay in the file.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use config::Config;
 use event::SigningKey;
+use node::OwnKeys;
 
 /// Why the data folder can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +27,10 @@ pub enum DataFolderError {
         found: String,
         configured: String,
     },
-    #[error("{} is no signing key (a line `ed25519 a_xxxx BASE64`)", path.display())]
+    #[error(
+        "{} is no signing key (a line `ed25519 a_xxxx BASE64`, and one for each key from before it)",
+        path.display()
+    )]
     SigningKey { path: PathBuf },
 }
 
@@ -51,17 +55,28 @@ pub fn prepare(config: &Config) -> Result<(), DataFolderError> {
     }
 }
 
-/// The key that the server signs with, made from `random` at the first start.
-pub fn signing_key(config: &Config, random: [u8; 32]) -> Result<SigningKey, DataFolderError> {
+/// The keys of the server; the first is made from `random` at the first start.
+pub fn signing_keys(config: &Config, random: [u8; 32]) -> Result<OwnKeys, DataFolderError> {
     let path = signing_key_path(config);
     let name = config.server_name.as_str();
-    if let Some(line) = read(&path)? {
-        return SigningKey::from_line(name, line.trim())
-            .map_err(|_| DataFolderError::SigningKey { path });
+    if let Some(text) = read(&path)? {
+        return OwnKeys::from_file(name, &text).map_err(|_| DataFolderError::SigningKey { path });
     }
-    let key = SigningKey::generate(name, random);
-    write_once(&path, &format!("{}\n", key.to_line()))?;
-    Ok(key)
+    let keys = OwnKeys::from(SigningKey::generate(name, random));
+    write_once(&path, &keys.to_file())?;
+    Ok(keys)
+}
+
+/// Makes a new key from `random` the one that the server signs with; the one before counts for what it signed until
+/// `now_ms`. The server must not run.
+pub fn rotate_signing_key(
+    config: &Config,
+    random: [u8; 32],
+    now_ms: u64,
+) -> Result<OwnKeys, DataFolderError> {
+    let keys = signing_keys(config, rand::random())?.rotated(random, now_ms);
+    write_once(&signing_key_path(config), &keys.to_file())?;
+    Ok(keys)
 }
 
 /// The file of the signing key.

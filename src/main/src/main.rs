@@ -9,6 +9,7 @@ mod data_folder;
 mod database;
 mod database_command;
 mod job_command;
+mod key_command;
 mod logging;
 mod open_files;
 mod operator;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         Command::Db { command } => database_command::run(command, &source),
         Command::Room { command } => room_command::run(command, &source),
         Command::Job { command } => job_command::run(command, &source),
+        Command::Key { command } => key_command::run(command, &source),
         Command::Version => {
             println!("meyrin {}", env!("CARGO_PKG_VERSION"));
             Ok(())

@@ -58,8 +58,8 @@ pub fn open_node(config: &Config) -> Result<Arc<Node>, OpenError> {
     data_folder::prepare(config)?;
     // The database first: its lock keeps a second process from writing a second key.
     let store = database::open(config)?;
-    let key = data_folder::signing_key(config, rand::random())?;
-    Ok(Node::new(config.clone(), store, key)?)
+    let keys = data_folder::signing_keys(config, rand::random())?;
+    Ok(Node::new(config.clone(), store, keys)?)
 }
 
 /// Counts requests, when a listener offers the counts.

@@ -32,6 +32,9 @@ pub enum NodeError {
     /// What an event needs could not be had from other servers.
     #[error("what it needs can't be had: {0}")]
     Unobtainable(&'static str),
+    /// Something could not be signed.
+    #[error(transparent)]
+    Signing(#[from] event::SigningKeyError),
     /// A file that the configuration names can't be read.
     #[error("cannot read {}: {source}", path.display())]
     File {

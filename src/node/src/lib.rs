@@ -43,6 +43,8 @@ use tokio_util::sync::CancellationToken;
 pub use activity::{Activity, MembershipChange, Touched};
 pub use audience::Audience;
 pub use error::NodeError;
+
+pub use federation::OwnKeys;
 pub use federation::outgoing::DestinationStatus;
 pub use jobs::{JOB_PATIENCE, Task};
 pub use locks::{Guard, Lock, Locks};
@@ -72,7 +74,9 @@ pub struct Node {
     jobs: jobs::Jobs,
     remote: Arc<Remote>,
     outgoing: Arc<Outgoing>,
-    key_ring: federation::key_ring::KeyRing,
+    key_ring: federation::KeyRing,
+    own_keys: OwnKeys,
+    published: federation::Published,
     transactions: federation::Answers,
     remote_aliases: federation::RemoteAliases,
     key_fetches: federation::KeyFetches,
@@ -91,8 +95,10 @@ impl Node {
     pub fn new(
         config: Config,
         store: Store,
-        key: event::SigningKey,
+        keys: impl Into<OwnKeys>,
     ) -> Result<Arc<Node>, NodeError> {
+        let own_keys = keys.into();
+        let key = own_keys.current().clone();
         let names = Names::open(&store, config.server_name.as_str())?;
         let media = Media::open(&config)?;
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
@@ -118,7 +124,9 @@ impl Node {
             jobs: jobs::Jobs::default(),
             remote,
             outgoing: Arc::new(Outgoing::new(now_ms())),
-            key_ring: federation::key_ring::KeyRing::default(),
+            key_ring: federation::KeyRing::default(),
+            own_keys,
+            published: Default::default(),
             transactions: federation::Answers::default(),
             remote_aliases: federation::RemoteAliases::default(),
             key_fetches: Default::default(),

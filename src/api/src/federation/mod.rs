@@ -6,6 +6,7 @@ pub mod events;
 pub mod handovers;
 pub mod invites;
 pub mod joins;
+pub mod keys;
 pub mod public_rooms;
 pub mod query;
 mod room_door;
@@ -28,6 +29,7 @@ pub fn routes() -> Router<App> {
         .merge(handovers::routes())
         .merge(invites::routes())
         .merge(joins::routes())
+        .merge(keys::routes())
         .merge(public_rooms::routes())
         .merge(query::routes())
         .merge(send::routes())

@@ -136,8 +136,12 @@ impl Node {
         purpose: Purpose,
     ) -> Result<Option<VerifyKey>, NodeError> {
         if server_name == self.server_name() {
-            let own = self.signing_key();
-            return Ok((own.key_id() == key_id).then(|| own.verify_key()));
+            let at_ms = match purpose {
+                Purpose::Now(_) => None,
+                Purpose::EventOf(made_ms) => Some(made_ms),
+                Purpose::OldEvent => Some(0),
+            };
+            return Ok(self.own_keys.key(key_id, at_ms));
         }
         Ok(self.known_keys(server_name)?.key(key_id, purpose))
     }
@@ -292,7 +296,7 @@ impl Node {
     }
 
     /// Asks a server for its keys, unless somebody did meanwhile.
-    async fn ask_directly(
+    pub(super) async fn ask_directly(
         &self,
         server_name: &str,
         worth_it: impl Fn(&ServerKeys) -> bool,
@@ -464,7 +468,7 @@ fn question(wanted: &[&WantedKeys], now_ms: u64) -> String {
 
 /// Whether all that is wanted of a server is known. Of a signature by several keys one would do; asking for the others
 /// once does no harm.
-fn is_satisfied(keys: &ServerKeys, wanted: &WantedKeys) -> bool {
+pub(super) fn is_satisfied(keys: &ServerKeys, wanted: &WantedKeys) -> bool {
     wanted
         .key_ids
         .iter()
@@ -484,7 +488,7 @@ fn stricter(a: Purpose, b: Purpose) -> Purpose {
 
 /// Why no keys came.
 #[derive(Debug, thiserror::Error)]
-enum AskError {
+pub(super) enum AskError {
     #[error(transparent)]
     Remote(#[from] RemoteError),
     #[error(transparent)]
