@@ -35,7 +35,7 @@ use std::time::Duration;
 use names::UserSn;
 use parking_lot::Mutex;
 use servers::outbox;
-use store::{Position, Read};
+use store::Position;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::task::TaskTracker;
 
