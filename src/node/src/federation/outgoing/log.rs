@@ -2,7 +2,7 @@
 
 use ::servers::outbox::{self, Outgoing};
 use event::auth::Membership;
-use event::identifier;
+use event::{identifier, json};
 use names::{RoomSn, UserSn};
 use rooms::{Effects, event_log, members, servers};
 use store::Txn;
@@ -93,12 +93,18 @@ impl Node {
         }
         let sender = self.names().user_id(&txn, event.sender)?;
         let from = identifier::domain(&sender).unwrap_or_default();
-        let to = Outgoing {
-            except: from.to_owned(),
-            ..Outgoing::default()
+        // What was made in a user's name by the server of another, as an invitation of an address is, their own lacks too.
+        let has_it = json::member(&event.json, "signatures")
+            .is_some_and(|signatures| json::member(signatures, from).is_some());
+        let to = match has_it {
+            true => Outgoing {
+                except: from.to_owned(),
+                ..Outgoing::default()
+            },
+            false => Outgoing::default(),
         };
         outbox::note_event(&mut txn, room, place.0, &to);
-        if servers::is_joined(&txn, room, from)? {
+        if has_it && servers::is_joined(&txn, room, from)? {
             let to = Outgoing {
                 also: vec![from.to_owned()],
                 only: true,
