@@ -71,6 +71,7 @@ impl Remote {
     ) -> Result<Download, RemoteError> {
         let (timeout, limit) = (request.timeout, request.max_answer);
         let deadline = Instant::now() + timeout;
+        self.allow(server_name, &request.path)?;
         let begin = async {
             let response = self.send(server_name, request).await?;
             let (parts, body) = response.into_parts();

@@ -9,12 +9,17 @@ mod client;
 mod connect;
 mod download;
 mod error;
+mod gate;
 pub mod guard;
 pub mod names;
+mod proxy;
 mod request;
 mod tls;
+mod web;
+mod well_known;
 
-pub use client::{Options, Remote};
+pub use client::{MOST_CONNECTIONS, Options, Remote, Rules};
 pub use download::Download;
 pub use error::RemoteError;
+pub use proxy::Proxy;
 pub use request::{Answer, Request, path};

@@ -18,6 +18,7 @@ pub mod signed;
 pub mod space_hierarchy;
 pub mod user_devices;
 pub mod user_keys;
+pub mod third_party_invites;
 
 use axum::Router;
 
@@ -44,4 +45,5 @@ pub fn routes() -> Router<App> {
         .merge(space_hierarchy::routes())
         .merge(user_devices::routes())
         .merge(user_keys::routes())
+        .merge(third_party_invites::routes())
 }
