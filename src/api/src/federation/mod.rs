@@ -16,9 +16,9 @@ mod room_door;
 pub mod send;
 pub mod signed;
 pub mod space_hierarchy;
+pub mod third_party_invites;
 pub mod user_devices;
 pub mod user_keys;
-pub mod third_party_invites;
 
 use axum::Router;
 
