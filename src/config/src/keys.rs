@@ -200,6 +200,10 @@ section! {
         enabled: bool = true;
         /// Certificate authorities (PEM) that are trusted besides the system's.
         extra_ca: Option<PathBuf> = None => "\"ca.pem\"";
+        /// Shows the profiles of this server's users to other servers.
+        @live share_profiles: bool = true;
+        /// Shows the names of this server's users' devices to other servers, with the devices' keys.
+        @live share_device_names: bool = true;
         /// The servers to talk with, by name; `*` stands for anything, and a name without a port for all ports. An
         /// empty list closes federation.
         @live allow: Vec<Pattern> = vec![Pattern::anything()] => "[\"partner.example\", \"*.university.example\"]";

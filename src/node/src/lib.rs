@@ -79,8 +79,10 @@ pub struct Node {
     outgoing: Arc<Outgoing>,
     transactions: federation::Answers,
     remote_aliases: federation::RemoteAliases,
+    told_spaces: federation::ToldSpaces,
     key_fetches: federation::KeyFetches,
     profiles: federation::Profiles,
+    media_fetches: federation::MediaFetches,
     /// For the states of sliding sync, which are not kept over a restart: begins at random, so that a
     /// position from before one is hardly taken for one from after it.
     next_generation: AtomicU64,
@@ -130,8 +132,10 @@ impl Node {
             outgoing: Arc::new(Outgoing::new(now_ms())),
             transactions: federation::Answers::default(),
             remote_aliases: federation::RemoteAliases::default(),
+            told_spaces: federation::ToldSpaces::default(),
             key_fetches: Default::default(),
             profiles: Default::default(),
+            media_fetches: Default::default(),
             next_generation: AtomicU64::new(rand::random::<u64>() >> 16),
             shutdown: CancellationToken::new(),
             store: Arc::new(store),
@@ -207,6 +211,11 @@ impl Node {
     /// Where aliases of other servers lead.
     pub(crate) fn remote_aliases(&self) -> &federation::RemoteAliases {
         &self.remote_aliases
+    }
+
+    /// What other servers told of spaces.
+    pub(crate) fn told_spaces(&self) -> &federation::ToldSpaces {
+        &self.told_spaces
     }
 
     /// What a writer of rooms needs from outside.

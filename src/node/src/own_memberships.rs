@@ -29,7 +29,12 @@ impl Node {
             Action::Join => membership == Membership::Join,
             _ => !matches!(membership, Membership::Leave | Membership::Ban),
         };
-        if is_concerned {
+        if is_concerned && self.is_outside(room, user)? {
+            if action == Action::Leave {
+                self.leave_outside(room, user, None).await?;
+            }
+            Ok(Step::Passed(room.0))
+        } else if is_concerned {
             self.change_own(job, progress, user, (room, action)).await
         } else {
             Ok(Step::Passed(room.0))

@@ -73,7 +73,7 @@ const MOST_IDLE: usize = 2;
 pub const MOST_CONNECTIONS: usize = 2048;
 
 /// The most of an error's body that is read.
-const MAX_ERROR_BYTES: usize = 64 << 10;
+pub(crate) const MAX_ERROR_BYTES: usize = 64 << 10;
 
 /// The way to other homeservers.
 pub struct Remote {
@@ -177,7 +177,7 @@ impl Remote {
     ///
     /// # Errors
     /// See [`RemoteError`].
-    pub async fn download(
+    pub async fn download_url(
         &self,
         url: &str,
         timeout: Duration,
@@ -191,7 +191,7 @@ impl Remote {
     }
 
     /// Whether this server may ask that one for this.
-    fn allow(&self, server_name: &str, path: &str) -> Result<(), RemoteError> {
+    pub(crate) fn allow(&self, server_name: &str, path: &str) -> Result<(), RemoteError> {
         if !self.options.enabled {
             let text = "federation is switched off".to_owned();
             return Err(RemoteError::NotAllowed(text));
@@ -208,7 +208,7 @@ impl Remote {
         self.options.rules.judge(server_name, path)
     }
 
-    async fn send(
+    pub(crate) async fn send(
         &self,
         server_name: &str,
         request: Request,
@@ -271,10 +271,7 @@ pub(crate) const USER_AGENT: HeaderValue =
 pub(crate) async fn collect(body: Incoming, limit: usize) -> Result<Bytes, RemoteError> {
     match Limited::new(body, limit).collect().await {
         Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            let text = format!("more than {limit} bytes");
-            Err(RemoteError::BadAnswer(text))
-        }
+        Err(error) if error.is::<LengthLimitError>() => Err(RemoteError::TooLarge { limit }),
         Err(error) => Err(RemoteError::Unreachable(format!(
             "the answer broke off: {error}"
         ))),

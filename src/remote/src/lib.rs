@@ -7,6 +7,7 @@ pub mod authority;
 pub mod authorization;
 mod client;
 mod connect;
+mod download;
 mod error;
 mod gate;
 pub mod guard;
@@ -18,6 +19,7 @@ mod web;
 mod well_known;
 
 pub use client::{MOST_CONNECTIONS, Options, Remote, Rules};
+pub use download::Download;
 pub use error::RemoteError;
 pub use proxy::Proxy;
 pub use request::{Answer, Request, path};

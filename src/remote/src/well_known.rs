@@ -146,7 +146,9 @@ fn judge(
     // Decidedly no such file, as against none for now.
     let is_final = match &error {
         RemoteError::Refused { status, .. } => *status < 500 && *status != 429,
-        RemoteError::BadAnswer(_) | RemoteError::NotAllowed(_) => true,
+        RemoteError::BadAnswer(_) | RemoteError::TooLarge { .. } | RemoteError::NotAllowed(_) => {
+            true
+        }
         RemoteError::Unreachable(_) | RemoteError::TimedOut => false,
     };
     if is_final {

@@ -112,8 +112,6 @@ impl Node {
         if what == Handover::Leave {
             return Ok(Vec::new());
         }
-        let mut txn = self.begin();
-        let writer = RoomWriter::open(&mut txn, self.room_context(), room)?;
-        Ok(writer.events_for_invited(pdu.sender())?)
+        Ok(self.described_to_invited(room, pdu.sender())?)
     }
 }

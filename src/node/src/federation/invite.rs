@@ -64,48 +64,75 @@ impl Node {
         self: &Arc<Self>,
         invite: &InviteElsewhere<'_>,
     ) -> Result<(), NodeError> {
-        let Some(unsigned) = self.unsigned_invite(invite).await? else {
+        rooms::membership::must_be_joined(&self.store().head(), invite.room, invite.sender())?;
+        let (sender, target) = (invite.sender_id, invite.target_id);
+        self.invite_signed(invite.room, sender, target, &invite.content)
+            .await
+    }
+
+    /// Makes an invitation, has the invited user's server sign it, and takes it into the room.
+    pub(crate) async fn invite_signed(
+        self: &Arc<Self>,
+        room: RoomSn,
+        sender_id: &str,
+        target_id: &str,
+        content: &str,
+    ) -> Result<(), NodeError> {
+        let made = self.sealed_invite(room, sender_id, target_id, content);
+        let Some((rules, pdu)) = made.await? else {
             return Ok(());
         };
-        let server = identifier::domain(invite.target_id).unwrap_or_default();
+        let unsigned = Unsigned {
+            rules,
+            described: self.described_to_invited(room, sender_id)?,
+            pdu,
+        };
+        let server = identifier::domain(target_id).unwrap_or_default();
         let signed = self.ask_to_sign(server, &unsigned).await?;
         let verified = self
-            .verify_one(unsigned.rules, Bytes::from(signed))
+            .verify_one(rules, Bytes::from(signed))
             .await
             .map_err(not_signed)?;
         let room_id = unsigned.pdu.room_id();
-        let event_id = unsigned.pdu.event_id();
-        self.take_in_one(invite.room, room_id, server, verified)
-            .await?;
-        self.relay(invite.room, event_id).await
+        self.take_in_one(room, room_id, server, verified).await?;
+        self.relay(room, unsigned.pdu.event_id()).await
     }
 
-    /// Makes the invitation; nothing if the user is invited so already.
-    async fn unsigned_invite(
+    /// Makes an invitation that is allowed now, without taking it into the room; nothing if the user is invited so already.
+    pub(crate) async fn sealed_invite(
         &self,
-        invite: &InviteElsewhere<'_>,
-    ) -> Result<Option<Unsigned>, NodeError> {
-        let guard = self.lock(Lock::Room(invite.room)).await;
+        room: RoomSn,
+        sender_id: &str,
+        target_id: &str,
+        content: &str,
+    ) -> Result<Option<(&'static RoomRules, Pdu)>, rooms::Error> {
+        let guard = self.lock(Lock::Room(room)).await;
         let mut txn = self.begin();
-        rooms::membership::must_be_joined(&txn, invite.room, invite.sender())?;
-        let target = names::user_sn(&txn, invite.target_id)?;
+        let target = names::user_sn(&txn, target_id)?;
         let before = match target {
-            Some(target) => members::membership(&txn, invite.room, target)?,
+            Some(target) => members::membership(&txn, room, target)?,
             None => Membership::Leave,
         };
-        let mut writer = RoomWriter::open(&mut txn, self.room_context(), invite.room)?;
-        if before == Membership::Invite && is_invited_so(&writer, invite)? {
+        let mut writer = RoomWriter::open(&mut txn, self.room_context(), room)?;
+        if before == Membership::Invite && is_invited_so(&writer, sender_id, target_id, content)? {
             return Ok(None);
         }
-        let outline = Outline::member(invite.sender_id, invite.target_id, &invite.content);
-        let unsigned = Unsigned {
-            rules: writer.rules(),
-            pdu: sealed(&mut writer, &outline)?,
-            described: writer.events_for_invited(invite.sender_id)?,
-        };
-        // It enters the room when the other server has signed it.
+        let outline = Outline::member(sender_id, target_id, content);
+        let made = (writer.rules(), sealed(&mut writer, &outline)?);
+        // It enters the room when all have signed it.
         drop((txn, guard));
-        Ok(Some(unsigned))
+        Ok(Some(made))
+    }
+
+    /// The events that show who is invited by `sender_id` what the room is.
+    pub(crate) fn described_to_invited(
+        &self,
+        room: RoomSn,
+        sender_id: &str,
+    ) -> Result<Vec<Arc<AuthEvent>>, rooms::Error> {
+        let mut txn = self.begin();
+        let writer = RoomWriter::open(&mut txn, self.room_context(), room)?;
+        writer.events_for_invited(sender_id)
     }
 
     /// The invitation with the signature of the invited user's server.
@@ -154,14 +181,16 @@ impl InviteElsewhere<'_> {
 /// Whether the user's member event is one like this, by the same user.
 fn is_invited_so(
     writer: &RoomWriter<'_>,
-    invite: &InviteElsewhere<'_>,
+    sender_id: &str,
+    target_id: &str,
+    content: &str,
 ) -> Result<bool, rooms::Error> {
-    let Some(event) = writer.state_event("m.room.member", invite.target_id)? else {
+    let Some(event) = writer.state_event("m.room.member", target_id)? else {
         return Ok(false);
     };
-    let content = event::canonical::from_text(&invite.content, writer.rules().numbers);
+    let content = event::canonical::from_text(content, writer.rules().numbers);
     let pdu = event.pdu();
-    Ok(pdu.sender() == invite.sender_id && content.is_ok_and(|content| content == pdu.content()))
+    Ok(pdu.sender() == sender_id && content.is_ok_and(|content| content == pdu.content()))
 }
 
 /// The body of the second version of the request.

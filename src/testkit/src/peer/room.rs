@@ -160,6 +160,19 @@ impl PeerRoom {
         value(&pdu)
     }
 
+    /// An event that would come after everything that is there, and does not enter the room by that.
+    pub fn draft(
+        &self,
+        sender: &str,
+        event_type: &str,
+        state_key: Option<&str>,
+        content: Value,
+    ) -> Value {
+        let inner = self.held();
+        let pdu = inner.make(&inner.tips, sender, event_type, state_key, &content);
+        value(&pdu)
+    }
+
     /// A text message after everything that is there.
     pub fn say(&self, sender: &str, text: &str) -> Value {
         let content = json!({"msgtype": "m.text", "body": text});

@@ -24,6 +24,7 @@ mod log;
 mod recipients;
 mod settle;
 mod state;
+pub mod to_device;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;

@@ -1,0 +1,89 @@
+//! Two servers of our own.
+
+use serde_json::json;
+use testkit::{Server, User, encode, until};
+
+use crate::server;
+
+struct Pair {
+    _here: Server,
+    there: Server,
+    alice: User,
+    bob: User,
+}
+
+fn pair() -> Pair {
+    let (here, there) = (server(), server());
+    let (alice, bob) = (here.register("alice"), there.register("bob"));
+    Pair {
+        _here: here,
+        there,
+        alice,
+        bob,
+    }
+}
+
+fn membership_becomes(of: &User, seen_by: &User, room: &str, membership: &str) {
+    until(&format!("{} is {membership}", of.id), || {
+        let member = seen_by.state(room, "m.room.member", &of.id);
+        (member.status == 200 && member.value()["membership"] == membership).then_some(())
+    });
+}
+
+#[test]
+fn an_invitation_is_refused_several_times_and_then_taken() {
+    let Pair {
+        alice, bob, there, ..
+    } = &pair();
+    let room = alice.create_room(json!({"preset": "private_chat", "name": "Here"}));
+    for _ in 0..3 {
+        alice.invite(&room, bob);
+        assert!(bob.sync(None, "").invited(&room).is_object());
+        bob.leave(&room);
+        assert!(bob.sync(None, "").invited(&room).is_null());
+        membership_becomes(bob, alice, &room, "leave");
+    }
+    alice.invite(&room, bob);
+    bob.join(&room);
+    membership_becomes(bob, alice, &room, "join");
+    // Whoever comes now is invited into a room that their server is in.
+    let carol = there.register("carol");
+    alice.invite(&room, &carol);
+    until("carol's invitation", || {
+        carol
+            .sync(None, "")
+            .invited(&room)
+            .is_object()
+            .then_some(())
+    });
+    carol.leave(&room);
+    membership_becomes(&carol, bob, &room, "leave");
+}
+
+#[test]
+fn a_knock_is_let_in() {
+    let Pair { alice, bob, .. } = &pair();
+    let room = alice.create_room(json!({"preset": "private_chat", "room_version": "11"}));
+    let path = format!(
+        "/v3/knock/{}?via={}",
+        encode(&room),
+        encode(alice.server_name())
+    );
+    bob.post(&path, json!({})).error(403, "M_FORBIDDEN");
+    alice.set_state(
+        &room,
+        "m.room.join_rules",
+        "",
+        json!({"join_rule": "knock"}),
+    );
+    bob.post(&path, json!({"reason": "Please"})).ok();
+    bob.post(&path, json!({"reason": "Please, please"})).ok();
+    membership_becomes(bob, alice, &room, "knock");
+    bob.leave(&room);
+    membership_becomes(bob, alice, &room, "leave");
+    bob.post(&path, json!({})).ok();
+    alice.invite(&room, bob);
+    assert!(bob.sync(None, "").invited(&room).is_object());
+    bob.join(&room);
+    membership_becomes(bob, alice, &room, "join");
+}
