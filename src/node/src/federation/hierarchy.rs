@@ -33,15 +33,14 @@ const MOST_ASKED: usize = 50;
 /// The most bytes of an answer.
 const MOST_BYTES: usize = 4 << 20;
 
-/// How long an answer is kept, and how long it is kept that there was none.
+/// How long an answer is kept. A refusal is not: who has just entered a room may ask at once what it opens.
 const KNOWN_FOR: Duration = Duration::from_secs(300);
-const UNKNOWN_FOR: Duration = Duration::from_secs(30);
 
 /// Rooms that are told of by all answers that are kept.
 const MOST_KEPT: u64 = 100_000;
 
 type Asking = (String, bool);
-type Answered = (Instant, Option<Arc<ToldLevel>>);
+type Answered = (Instant, Arc<ToldLevel>);
 
 /// What servers told of spaces, by room id and whether only suggested children were asked for.
 pub(crate) struct ToldSpaces(Cache<Asking, Answered, ByRooms>);
@@ -51,10 +50,8 @@ struct ByRooms;
 
 impl Weighter<Asking, Answered> for ByRooms {
     fn weight(&self, _: &Asking, (_, level): &Answered) -> u64 {
-        let rooms = level.as_ref().map(|level| {
-            level.children.len() + level.room.children.len() + level.inaccessible.len()
-        });
-        1 + rooms.unwrap_or(0) as u64
+        let children = level.children.len() + level.room.children.len();
+        (1 + children + level.inaccessible.len()) as u64
     }
 }
 
@@ -65,13 +62,9 @@ impl Default for ToldSpaces {
 }
 
 impl ToldSpaces {
-    fn get(&self, asking: &Asking) -> Option<Option<Arc<ToldLevel>>> {
+    fn get(&self, asking: &Asking) -> Option<Arc<ToldLevel>> {
         let (since, level) = self.0.get(asking)?;
-        let lasts = match level {
-            Some(_) => KNOWN_FOR,
-            None => UNKNOWN_FOR,
-        };
-        (since.elapsed() < lasts).then_some(level)
+        (since.elapsed() < KNOWN_FOR).then_some(level)
     }
 }
 
@@ -139,8 +132,8 @@ impl Node {
         suggested_only: bool,
     ) -> Option<Arc<ToldLevel>> {
         let asking = (room_id.to_owned(), suggested_only);
-        if let Some(answered) = self.told_spaces().get(&asking) {
-            return answered;
+        if let Some(level) = self.told_spaces().get(&asking) {
+            return Some(level);
         }
         let mut servers: Vec<&str> = Vec::new();
         let named = via.iter().map(String::as_str);
@@ -150,16 +143,14 @@ impl Node {
                 servers.push(server);
             }
         }
-        let mut told = None;
         for server in servers {
-            told = self.ask_of_space(server, room_id, suggested_only).await;
-            if told.is_some() {
-                break;
+            if let Some(level) = self.ask_of_space(server, room_id, suggested_only).await {
+                let answered = (Instant::now(), Arc::clone(&level));
+                self.told_spaces().0.insert(asking, answered);
+                return Some(level);
             }
         }
-        let answered = (Instant::now(), told.clone());
-        self.told_spaces().0.insert(asking, answered);
-        told
+        None
     }
 
     async fn ask_of_space(
