@@ -78,6 +78,9 @@ impl From<RemoteError> for ApiError {
                 ApiError::relayed(status, &errcode, &error)
             }
             RemoteError::NotAllowed(_) => ApiError::forbidden(message),
+            RemoteError::TooLarge { .. } => {
+                ApiError::too_large(message).with_status(StatusCode::BAD_GATEWAY)
+            }
             RemoteError::TimedOut => {
                 ApiError::new(ErrCode::Unknown, message).with_status(StatusCode::GATEWAY_TIMEOUT)
             }

@@ -37,6 +37,20 @@ pub fn check(config: &Config, table: &Table, reader: &mut Reader<'_>) {
             "`well_known.server` must be a name with a port if need be, without https://",
         );
     }
+    if let Some(proxy) = &config.federation.proxy
+        && crate::ServerName::new(proxy).is_none()
+    {
+        refuse(
+            "federation.proxy",
+            "`federation.proxy` must be a host with a port if need be, without http://",
+        );
+    }
+    if config.federation.proxy_user.is_some() != config.federation.proxy_password.is_some() {
+        refuse(
+            "federation",
+            "`federation.proxy_user` and `federation.proxy_password` must be given together",
+        );
+    }
     for contact in &config.well_known.contacts {
         if contact.email_address.is_none() && contact.matrix_id.is_none() {
             refuse(

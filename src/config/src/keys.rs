@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::pattern::Pattern;
 use crate::setting::section;
 use crate::types::{
     Api, ApiSet, Bind, ByteSize, ContactRole, DirectoryScope, FileMode, Level, LogFilter,
@@ -199,6 +200,25 @@ section! {
         enabled: bool = true;
         /// Certificate authorities (PEM) that are trusted besides the system's.
         extra_ca: Option<PathBuf> = None => "\"ca.pem\"";
+        /// Shows the profiles of this server's users to other servers.
+        @live share_profiles: bool = true;
+        /// Shows the names of this server's users' devices to other servers, with the devices' keys.
+        @live share_device_names: bool = true;
+        /// The servers to talk with, by name; `*` stands for anything, and a name without a port for all ports. An
+        /// empty list closes federation.
+        @live allow: Vec<Pattern> = vec![Pattern::anything()] => "[\"partner.example\", \"*.university.example\"]";
+        /// The servers not to talk with, though `allow` has them.
+        @live deny: Vec<Pattern> = Vec::new() => "[\"*.spam.example\"]";
+        /// Writes a line with the target `audit` for each request to and from another server: who, what, which
+        /// room.
+        @live audit: bool = false;
+        /// A proxy (HTTP, CONNECT) for all connections to other servers: a host and perhaps a port. It resolves names
+        /// itself, so it is the one to keep strangers from your other machines.
+        proxy: Option<String> = None => "\"proxy.example.org:3128\"";
+        /// The user that the proxy asks for.
+        proxy_user: Option<String> = None => "\"meyrin\"";
+        /// The password of `proxy_user`.
+        proxy_password: Option<Secret> = None => "\"a long random text\"";
         /// Servers that are asked for the signing keys of those that do not answer themselves. Without one, events of
         /// servers that are gone can't be checked, and old rooms that hold such can't be joined.
         @live trusted_key_servers: Vec<ServerName> = matrix_org() => "[\"matrix.org\"]";
@@ -206,6 +226,23 @@ section! {
         /// and the like. Only for tests and closed networks: otherwise strangers can make the server
         /// knock on your other machines.
         allow_private_networks: bool = false;
+        /// What may be shared with certain servers. Give `[[federation.partner]]` once for each; of several that a
+        /// server is like, the first counts. Servers that are like none may share everything.
+        @live partner: Vec<Partner> = Vec::new();
+    }
+}
+
+section! {
+    /// What may be shared with certain servers.
+    pub struct Partner {
+        /// Their names; `*` stands for anything.
+        servers: Vec<Pattern> = Vec::new() => "[\"*.partner.example\"]";
+        /// The rooms that may be shared, by id.
+        rooms: Vec<Pattern> = vec![Pattern::anything()] => "[\"!*:example.org\"]";
+        /// The users of this server who may be seen and invited.
+        users: Vec<Pattern> = vec![Pattern::anything()] => "[\"@guide-*:example.org\"]";
+        /// Lets files through, both ways.
+        media: bool = true;
     }
 }
 

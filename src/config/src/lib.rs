@@ -9,6 +9,7 @@ mod check;
 mod document;
 mod environment;
 mod keys;
+mod pattern;
 mod problem;
 mod reference;
 mod setting;
@@ -19,9 +20,11 @@ use std::path::{Path, PathBuf};
 
 pub use ipnet::IpNet;
 pub use keys::{
-    Appservices, Config, Contact, Federation, Guests, Http, Limits, Listen, Log, Media, Password,
-    Presence, Registration, Rooms, Runtime, Sessions, Storage, Turn, UserDirectory, WellKnown,
+    Appservices, Config, Contact, Federation, Guests, Http, Limits, Listen, Log, Media, Partner,
+    Password, Presence, Registration, Rooms, Runtime, Sessions, Storage, Turn, UserDirectory,
+    WellKnown,
 };
+pub use pattern::Pattern;
 pub use problem::{ConfigError, Problem};
 pub use reference::{example, reference};
 pub use setting::Change;

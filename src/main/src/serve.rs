@@ -19,8 +19,11 @@ use crate::{open_files, supervisor};
 /// How long work on threads may go on after everything was told to end.
 const LAST_WORK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Files open at once besides connections and the database's: media, logs, outgoing connections.
+/// Files open at once besides connections and the database's: media, logs.
 const OTHER_FILES: u64 = 512;
+
+/// Connections to other servers.
+const OUTGOING: u64 = node::MOST_OUTGOING as u64;
 
 /// Why the server did not start, or ended by itself.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +63,7 @@ pub fn run(source: &ConfigSource) -> Result<(), ServeError> {
 fn fitting(config: &Config, limit: Option<u64>) -> Config {
     let mut config = config.clone();
     let Some(limit) = limit else { return config };
-    let others = u64::from(config.storage.max_open_files) + OTHER_FILES;
+    let others = u64::from(config.storage.max_open_files) + OTHER_FILES + OUTGOING;
     let left = limit.saturating_sub(others).max(OTHER_FILES);
     let left = u32::try_from(left).unwrap_or(u32::MAX);
     if left < config.http.max_connections {

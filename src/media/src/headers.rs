@@ -91,6 +91,78 @@ fn disposition(inline: bool, file_name: Option<&str>) -> String {
     header
 }
 
+/// The file name in a `Content-Disposition` that another server sent, sanitised.
+pub fn file_name(disposition: &str) -> Option<String> {
+    let mut plain = None;
+    for (name, value) in parameters(disposition) {
+        if name.eq_ignore_ascii_case("filename*") {
+            // RFC 6266: this form goes before the other.
+            let encoded = value.split_once("''").map(|(_, encoded)| encoded)?;
+            plain = Some(percent_decoded(encoded));
+            break;
+        }
+        if name.eq_ignore_ascii_case("filename") {
+            plain = Some(value);
+        }
+    }
+    let name = sanitise_file_name(&plain?);
+    (!name.is_empty()).then_some(name)
+}
+
+/// The parameters of a header, with quoted values unquoted.
+fn parameters(header: &str) -> Vec<(String, String)> {
+    let mut parameters = Vec::new();
+    let mut rest = header.split_once(';').map_or("", |(_, rest)| rest);
+    while let Some((name, after)) = rest.split_once('=') {
+        let after = after.trim_start();
+        let mut value = String::new();
+        let mut end = after.len();
+        if let Some(quoted) = after.strip_prefix('"') {
+            let mut escaped = false;
+            for (at, character) in quoted.char_indices() {
+                match character {
+                    '\\' if !escaped => escaped = true,
+                    '"' if !escaped => {
+                        end = at + 2;
+                        break;
+                    }
+                    _ => {
+                        value.push(character);
+                        escaped = false;
+                    }
+                }
+            }
+        } else {
+            end = after.find(';').unwrap_or(after.len());
+            value.push_str(after[..end].trim_end());
+        }
+        parameters.push((name.trim().to_owned(), value));
+        rest = after.get(end..).unwrap_or_default();
+        rest = rest.split_once(';').map_or("", |(_, rest)| rest);
+    }
+    parameters
+}
+
+fn percent_decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let digits = after.get(..2).and_then(|two| std::str::from_utf8(two).ok());
+        let decoded = digits.and_then(|two| u8::from_str_radix(two, 16).ok());
+        match decoded {
+            Some(byte) if *first == b'%' => {
+                bytes.push(byte);
+                rest = after.get(2..).unwrap_or_default();
+            }
+            _ => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 /// Characters that every reader of a quoted `filename` takes as themselves. RFC 6266, appendix D, warns
 /// of `\`, `"` and `%`; a `/` there tempts careless readers to leave their download directory.
 fn is_plain(character: char) -> bool {
@@ -125,6 +197,39 @@ mod tests {
 
     fn disposition_of(content_type: &str, name: &str) -> String {
         for_download(Some(content_type), Some(name)).content_disposition
+    }
+
+    #[test]
+    fn the_name_of_a_file_is_read_from_what_was_written_and_from_what_others_write() {
+        for name in [
+            "plain.txt",
+            "with space.png",
+            "na\u{ef}ve \u{1f600}.pdf",
+            "a\"b\\c;d=e.txt",
+            "100%.x",
+        ] {
+            let written = for_download(None, Some(name)).content_disposition;
+            assert_eq!(file_name(&written).as_deref(), Some(name), "{written}");
+        }
+        let theirs = r#"inline; filename="a\"b;c.txt"; other=x"#;
+        assert_eq!(file_name(theirs).as_deref(), Some("a\"b;c.txt"));
+        assert_eq!(
+            file_name("attachment; filename=x.y ").as_deref(),
+            Some("x.y")
+        );
+        let both = "attachment; filename=\"x\"; filename*=utf-8''%c3%a9";
+        assert_eq!(file_name(both).as_deref(), Some("\u{e9}"));
+        for none in [
+            "inline",
+            "",
+            "inline; filename=\"\"",
+            "inline; filename*=x",
+            "a;b;=;\"",
+            "a; filename=\"\u{e9}",
+        ] {
+            let _ = file_name(none);
+        }
+        assert_eq!(file_name("inline; filename=\"\""), None);
     }
 
     #[test]

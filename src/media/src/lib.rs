@@ -17,6 +17,7 @@ mod error;
 mod files;
 pub mod headers;
 mod id;
+pub mod multipart;
 pub mod range;
 mod schema;
 mod sweep;

@@ -51,13 +51,14 @@ pub use media_repository::{Media, MediaUpload, ThumbnailAnswer};
 pub use notifier::{Notifier, Waiter};
 pub use pool::{Lane, Pool};
 pub use presence::presence_named;
+pub use remote::MOST_CONNECTIONS as MOST_OUTGOING;
 pub use sliding_poll::SlidingRequest;
 pub use sync_poll::SyncRequest;
 pub use user_rooms::Rooms;
 
 /// A running homeserver, without its doors.
 pub struct Node {
-    config: ArcSwap<Config>,
+    config: Arc<ArcSwap<Config>>,
     store: Arc<Store>,
     names: Names,
     key: event::SigningKey,
@@ -78,8 +79,10 @@ pub struct Node {
     outgoing: Arc<Outgoing>,
     transactions: federation::Answers,
     remote_aliases: federation::RemoteAliases,
+    told_spaces: federation::ToldSpaces,
     key_fetches: federation::KeyFetches,
     profiles: federation::Profiles,
+    media_fetches: federation::MediaFetches,
     /// For the states of sliding sync, which are not kept over a restart: begins at random, so that a
     /// position from before one is hardly taken for one from after it.
     next_generation: AtomicU64,
@@ -105,10 +108,11 @@ impl Node {
             .runtime
             .compute_threads
             .map_or(cores, |count| count as usize);
-        let remote = Remote::new(remote_options(&config)?, key.clone())?;
+        let config = Arc::new(ArcSwap::from_pointee(config));
+        let remote = Remote::new(federation::options(&config)?, key.clone())?;
         let started = store.head().position();
         Ok(Arc::new(Node {
-            config: ArcSwap::from_pointee(config),
+            config,
             names,
             key,
             locks: Locks::default(),
@@ -128,8 +132,10 @@ impl Node {
             outgoing: Arc::new(Outgoing::new(now_ms())),
             transactions: federation::Answers::default(),
             remote_aliases: federation::RemoteAliases::default(),
+            told_spaces: federation::ToldSpaces::default(),
             key_fetches: Default::default(),
             profiles: Default::default(),
+            media_fetches: Default::default(),
             next_generation: AtomicU64::new(rand::random::<u64>() >> 16),
             shutdown: CancellationToken::new(),
             store: Arc::new(store),
@@ -205,6 +211,11 @@ impl Node {
     /// Where aliases of other servers lead.
     pub(crate) fn remote_aliases(&self) -> &federation::RemoteAliases {
         &self.remote_aliases
+    }
+
+    /// What other servers told of spaces.
+    pub(crate) fn told_spaces(&self) -> &federation::ToldSpaces {
+        &self.told_spaces
     }
 
     /// What a writer of rooms needs from outside.
@@ -353,20 +364,4 @@ fn now_ms() -> u64 {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     since.as_millis() as u64
-}
-
-fn remote_options(config: &Config) -> Result<remote::Options, NodeError> {
-    let federation = &config.federation;
-    let extra_ca = match &federation.extra_ca {
-        Some(path) => Some(std::fs::read(path).map_err(|source| NodeError::File {
-            path: path.clone(),
-            source,
-        })?),
-        None => None,
-    };
-    Ok(remote::Options {
-        enabled: federation.enabled,
-        extra_ca,
-        allow_private_networks: federation.allow_private_networks,
-    })
 }

@@ -91,7 +91,7 @@ impl Media {
         Ok(open)
     }
 
-    async fn delete_file(&self, file: FileId) {
+    pub(crate) async fn delete_file(&self, file: FileId) {
         let files = Arc::clone(&self.files);
         if let Err(error) = on_disk(move || files.delete(&file)).await {
             tracing::warn!(%error, "a media file could not be deleted; the next sweep will");

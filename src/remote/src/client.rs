@@ -11,10 +11,15 @@ use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::sync::Semaphore;
 
 use crate::authorization::Authorization;
 use crate::connect::{Connector, Net, Way};
+use crate::gate::Gate;
 use crate::names::{Lookup, SystemNames};
+use crate::proxy::Proxy;
+use crate::web::Web;
+use crate::well_known::WellKnown;
 use crate::{Answer, RemoteError, Request, tls};
 
 /// How other servers are reached.
@@ -26,22 +31,57 @@ pub struct Options {
     pub extra_ca: Option<Vec<u8>>,
     /// Loopback and private addresses may be contacted.
     pub allow_private_networks: bool,
+    /// All connections go through it.
+    pub proxy: Option<Proxy>,
+    /// Which servers may be asked for what.
+    pub rules: Rules,
+}
+
+/// Which servers may be asked for what: anything, or what a function allows. It is called for each request.
+#[derive(Clone, Default)]
+pub struct Rules(Option<Arc<Judge>>);
+
+type Judge = dyn Fn(&str, &str) -> Result<(), String> + Send + Sync;
+
+impl Rules {
+    /// Only what the function allows: it is given the server's name and the path with its query, and answers why not.
+    pub fn new(judge: impl Fn(&str, &str) -> Result<(), String> + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(judge)))
+    }
+
+    fn judge(&self, server_name: &str, path: &str) -> Result<(), RemoteError> {
+        let Some(judge) = &self.0 else {
+            return Ok(());
+        };
+        judge(server_name, path).map_err(RemoteError::NotAllowed)
+    }
+}
+
+impl fmt::Debug for Rules {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Rules")
+    }
 }
 
 /// How long a connection that nobody uses is kept.
-const IDLE: Duration = Duration::from_secs(90);
+const IDLE: Duration = Duration::from_secs(30);
 
 /// Connections that nobody uses, kept for each server.
-const MOST_IDLE: usize = 4;
+const MOST_IDLE: usize = 2;
+
+/// Connections to other servers open at once, used or not.
+pub const MOST_CONNECTIONS: usize = 2048;
 
 /// The most of an error's body that is read.
-const MAX_ERROR_BYTES: usize = 64 << 10;
+pub(crate) const MAX_ERROR_BYTES: usize = 64 << 10;
 
 /// The way to other homeservers.
 pub struct Remote {
     options: Options,
     key: event::SigningKey,
     client: Client<Connector, Full<Bytes>>,
+    well_known: Arc<WellKnown>,
+    gate: Gate,
 }
 
 impl fmt::Debug for Remote {
@@ -69,6 +109,8 @@ impl Remote {
         let net = Arc::new(Net {
             lookup,
             allow_private_networks: options.allow_private_networks,
+            proxy: options.proxy.clone(),
+            connections: Arc::new(Semaphore::new(MOST_CONNECTIONS)),
         });
         let tls = tls::client_config(options.extra_ca.as_deref(), &[b"h2", b"http/1.1"])?;
         let client = Client::builder(TokioExecutor::new())
@@ -79,11 +121,18 @@ impl Remote {
             .http2_keep_alive_interval(Duration::from_secs(30))
             .http2_keep_alive_timeout(Duration::from_secs(10))
             .http2_max_header_list_size(64 << 10)
-            .build(Connector::new(net, tls, Way::Federation));
+            .build(Connector::new(
+                Arc::clone(&net),
+                Arc::clone(&tls),
+                Way::Federation,
+            ));
+        let web = Web::new(Connector::new(net, tls, Way::Web));
         Ok(Arc::new(Self {
             options,
             key,
             client,
+            well_known: Arc::new(WellKnown::new(web)),
+            gate: Gate::default(),
         }))
     }
 
@@ -105,7 +154,9 @@ impl Remote {
         request: Request,
     ) -> Result<Answer, RemoteError> {
         let (timeout, max_answer) = (request.timeout, request.max_answer);
+        self.allow(server_name, &request.path)?;
         let exchange = async {
+            let _permit = self.gate.enter(server_name).await;
             let response = self.send(server_name, request).await?;
             let (parts, body) = response.into_parts();
             if parts.status.is_success() {
@@ -122,11 +173,25 @@ impl Remote {
             .unwrap_or(Err(RemoteError::TimedOut))
     }
 
-    async fn send(
+    /// Gets a file that another server says lies at `url`: unsigned, by the same rules for addresses.
+    ///
+    /// # Errors
+    /// See [`RemoteError`].
+    pub async fn download_url(
         &self,
-        server_name: &str,
-        request: Request,
-    ) -> Result<http::Response<Incoming>, RemoteError> {
+        url: &str,
+        timeout: Duration,
+        max_answer: usize,
+    ) -> Result<Answer, RemoteError> {
+        if !self.options.enabled {
+            let text = "federation is switched off".to_owned();
+            return Err(RemoteError::NotAllowed(text));
+        }
+        self.well_known.web().get(url, timeout, max_answer).await
+    }
+
+    /// Whether this server may ask that one for this.
+    pub(crate) fn allow(&self, server_name: &str, path: &str) -> Result<(), RemoteError> {
         if !self.options.enabled {
             let text = "federation is switched off".to_owned();
             return Err(RemoteError::NotAllowed(text));
@@ -140,8 +205,16 @@ impl Remote {
                 "that is no server name".to_owned(),
             ));
         }
-        let authority = server_name;
-        let request = self.signed(server_name, authority, request)?;
+        self.options.rules.judge(server_name, path)
+    }
+
+    pub(crate) async fn send(
+        &self,
+        server_name: &str,
+        request: Request,
+    ) -> Result<http::Response<Incoming>, RemoteError> {
+        let authority = self.well_known.authority(server_name).await?;
+        let request = self.signed(server_name, &authority, request)?;
         self.client.request(request).await.map_err(of_client)
     }
 
@@ -198,10 +271,7 @@ pub(crate) const USER_AGENT: HeaderValue =
 pub(crate) async fn collect(body: Incoming, limit: usize) -> Result<Bytes, RemoteError> {
     match Limited::new(body, limit).collect().await {
         Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            let text = format!("more than {limit} bytes");
-            Err(RemoteError::BadAnswer(text))
-        }
+        Err(error) if error.is::<LengthLimitError>() => Err(RemoteError::TooLarge { limit }),
         Err(error) => Err(RemoteError::Unreachable(format!(
             "the answer broke off: {error}"
         ))),

@@ -19,6 +19,7 @@ use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -29,6 +30,7 @@ use crate::RemoteError;
 use crate::authority::{Authority, Host};
 use crate::guard;
 use crate::names::{Lookup, Pending, Service};
+use crate::proxy::Proxy;
 
 /// The most time from the name to the stream.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
@@ -57,6 +59,10 @@ pub struct Net {
     pub lookup: Arc<dyn Lookup>,
     /// Loopback and private addresses may be contacted.
     pub allow_private_networks: bool,
+    /// All connections go through it.
+    pub proxy: Option<Proxy>,
+    /// One permit for each connection that may be open.
+    pub connections: Arc<Semaphore>,
 }
 
 /// Makes connections for a client. Cheap to clone.
@@ -93,14 +99,19 @@ impl Connector {
                 ServerName::try_from(name.clone()).map_err(|error| unreachable(&error))?
             }
         };
+        let connections = Arc::clone(&self.net.connections);
+        let permit = connections.acquire_owned().await;
+        let permit = permit.map_err(|error| unreachable(&error))?;
         let stream = self.net.plain(self.way, authority).await?;
         stream
             .set_nodelay(true)
             .map_err(|error| unreachable(&error))?;
         let handshake = TlsConnector::from(Arc::clone(&self.tls)).connect(name, stream);
-        Ok(Secured(
-            handshake.await.map_err(|error| unreachable(&error))?,
-        ))
+        let stream = handshake.await.map_err(|error| unreachable(&error))?;
+        Ok(Secured {
+            stream,
+            _permit: permit,
+        })
     }
 }
 
@@ -124,7 +135,11 @@ impl Net {
     async fn plain(&self, way: Way, authority: &Authority) -> Result<TcpStream, RemoteError> {
         let mut failure = RemoteError::Unreachable(format!("{authority} has no address"));
         for (host, port) in self.places(way, authority).await? {
-            match self.to_place(&host, port).await {
+            let connected = match &self.proxy {
+                Some(proxy) => self.through(proxy, &host, port).await,
+                None => self.to_place(&host, port).await,
+            };
+            match connected {
                 Ok(stream) => return Ok(stream),
                 Err(error) => failure = error,
             }
@@ -169,6 +184,40 @@ impl Net {
         single(FEDERATION_PORT)
     }
 
+    async fn through(
+        &self,
+        proxy: &Proxy,
+        host: &Host,
+        port: u16,
+    ) -> Result<TcpStream, RemoteError> {
+        if let Host::Address(address) = host
+            && !self.may_contact(*address)
+        {
+            return Err(not_public(host, *address));
+        }
+        let failed = |error: &dyn std::fmt::Display| {
+            RemoteError::Unreachable(format!("the proxy, to {host}:{port}: {error}"))
+        };
+        let authority = proxy.authority();
+        // Where it is was configured, not chosen by a stranger.
+        let addresses = match &authority.host {
+            Host::Address(address) => vec![*address],
+            Host::Name(name) => {
+                let found = self.lookup.addresses(name).await;
+                found.map_err(|error| failed(&error))?
+            }
+        };
+        let tried = race(&alternating(addresses), authority.port.unwrap_or(port)).await;
+        let mut stream = tried.map_err(|error| failed(&error))?;
+        let opened = proxy.tunnel(&mut stream, &format!("{host}:{port}")).await;
+        opened.map_err(|error| failed(&error))?;
+        Ok(stream)
+    }
+
+    fn may_contact(&self, address: IpAddr) -> bool {
+        self.allow_private_networks || guard::is_global(address)
+    }
+
     async fn to_place(&self, host: &Host, port: u16) -> Result<TcpStream, RemoteError> {
         let found = match host {
             Host::Address(address) => vec![*address],
@@ -181,20 +230,24 @@ impl Net {
         let allowed: Vec<IpAddr> = found
             .iter()
             .copied()
-            .filter(|address| self.allow_private_networks || guard::is_global(*address))
+            .filter(|address| self.may_contact(*address))
             .take(MOST_TRIED)
             .collect();
         if allowed.is_empty() {
             return Err(match found.first() {
-                Some(address) => RemoteError::NotAllowed(format!(
-                    "{host} is at {address}, which is not a public address"
-                )),
+                Some(address) => not_public(host, *address),
                 None => RemoteError::Unreachable(format!("{host} has no address")),
             });
         }
         let tried = race(&alternating(allowed), port).await;
         tried.map_err(|error| RemoteError::Unreachable(format!("{host}:{port}: {error}")))
     }
+}
+
+fn not_public(host: &Host, address: IpAddr) -> RemoteError {
+    RemoteError::NotAllowed(format!(
+        "{host} is at {address}, which is not a public address"
+    ))
 }
 
 /// Both kinds of addresses in turn, beginning with the kind of the first.
@@ -275,11 +328,15 @@ fn rand_below(most: u32) -> u32 {
 }
 
 /// A stream whose other end has shown a certificate for its name.
-pub struct Secured(TlsStream<TcpStream>);
+pub struct Secured {
+    stream: TlsStream<TcpStream>,
+    /// Given back when it is closed.
+    _permit: OwnedSemaphorePermit,
+}
 
 impl Connection for Secured {
     fn connected(&self) -> Connected {
-        let (_, session) = self.0.get_ref();
+        let (_, session) = self.stream.get_ref();
         match session.alpn_protocol() {
             Some(b"h2") => Connected::new().negotiated_h2(),
             _ => Connected::new(),
@@ -293,7 +350,7 @@ impl AsyncRead for Secured {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().0).poll_read(context, buffer)
+        Pin::new(&mut self.get_mut().stream).poll_read(context, buffer)
     }
 }
 
@@ -303,15 +360,15 @@ impl AsyncWrite for Secured {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().0).poll_write(context, bytes)
+        Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().0).poll_flush(context)
+        Pin::new(&mut self.get_mut().stream).poll_flush(context)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().0).poll_shutdown(context)
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
     }
 
     fn poll_write_vectored(
@@ -319,11 +376,11 @@ impl AsyncWrite for Secured {
         context: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().0).poll_write_vectored(context, buffers)
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(context, buffers)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
+        self.stream.is_write_vectored()
     }
 }
 

@@ -27,6 +27,12 @@ pub enum RemoteError {
     /// The answer is not what was asked for.
     #[error("answered with something else: {0}")]
     BadAnswer(String),
+    /// The answer is larger than it may be.
+    #[error("answered with more than {limit} bytes")]
+    TooLarge {
+        /// What was allowed, in bytes.
+        limit: usize,
+    },
     /// This server is not to talk to that one.
     #[error("not to be contacted: {0}")]
     NotAllowed(String),

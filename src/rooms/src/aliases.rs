@@ -1,13 +1,13 @@
 //! Local aliases of rooms.
 
-use event::json;
+use event::{identifier, json};
 use names::{RoomSn, UserSn};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use store::{Direction, Read, Record, Txn};
 
 use crate::schema::{ALIASES, ROOM_ALIASES};
-use crate::{Error, NewEvent, Result, RoomWriter, Sender};
+use crate::{Error, NewEvent, Result, RoomWriter, Sender, event_log, state};
 
 /// Where an alias points.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,22 +102,33 @@ pub fn of_room(from: &impl Read, room: RoomSn) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// Aliases newly named in `m.room.canonical_alias` must be local ones that point at the room: <https://spec.matrix.org/v1.19/client-server-api/#room-aliases>.
-/// Aliases of other servers can't be asked for here, and so count as leading elsewhere.
+/// The aliases that a content of `m.room.canonical_alias` names and the room's present one does not.
+///
+/// # Errors
+/// If the store fails.
+pub fn newly_named(from: &impl Read, room: RoomSn, content: &str) -> Result<Vec<String>> {
+    let event = match state::current(from, room, "m.room.canonical_alias", "")? {
+        Some(no) => event_log::get(from, room, no)?,
+        None => None,
+    };
+    let before = event.as_ref();
+    let before = before.and_then(|event| json::member(&event.json, "content"));
+    let known = before.map_or_else(Vec::new, named);
+    let mut new = named(content);
+    new.retain(|alias| !known.contains(alias));
+    Ok(new)
+}
+
+/// Aliases newly named in `m.room.canonical_alias` must point at the room: <https://spec.matrix.org/v1.19/client-server-api/#room-aliases>.
+/// Those of other servers can't be asked for here: the caller has done that.
 pub(crate) fn check_canonical(writer: &mut RoomWriter<'_>, content: &str) -> Result<()> {
-    let before = writer.state_event("m.room.canonical_alias", "")?;
-    let known = before
-        .as_ref()
-        .map_or_else(Vec::new, |event| named(event.pdu().content()));
     let room = writer.room();
-    for alias in named(content) {
-        if known.contains(&alias) {
-            continue;
-        }
+    for alias in newly_named(writer.txn(), room, content)? {
         if !alias.starts_with('#') || !alias.contains(':') {
             return Err(Error::BadAlias(alias, AliasProblem::Malformed));
         }
-        if get(writer.txn(), &alias)?.is_none_or(|entry| entry.room != room) {
+        let is_local = identifier::domain(&alias) == Some(writer.server_name());
+        if is_local && get(writer.txn(), &alias)?.is_none_or(|entry| entry.room != room) {
             return Err(Error::BadAlias(alias, AliasProblem::PointsElsewhere));
         }
     }

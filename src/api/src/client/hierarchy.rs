@@ -4,9 +4,10 @@
 use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
-use node::Lane;
-use rooms::hierarchy::{self, Asked};
+use rooms::hierarchy::walk::{Asked, Shown};
+use rooms::hierarchy::{Child, Room};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use crate::app::App;
 use crate::auth::GuestSession;
@@ -63,31 +64,26 @@ async fn rooms_of_space(
     let skip = shown_before(&wanted).ok_or_else(|| {
         ApiError::invalid_param("from does not go with these values of the other parameters")
     })?;
-    let view = app.node().view();
-    let refused = || ApiError::forbidden("You may not see this room");
-    let root = app
-        .node()
-        .names()
-        .known_room(&view, &room_id)?
-        .ok_or_else(refused)?;
     let asked = Asked {
-        root,
+        root: room_id,
         viewer: session.user,
         max_depth: wanted.max_depth,
         suggested_only: wanted.suggested_only,
         skip,
         limit: wanted.limit.unwrap_or(MOST_LIMIT).min(MOST_LIMIT),
     };
-    let read = move || hierarchy::page(&view, &asked);
-    let page = app.node().run(Lane::Interactive, read).await??;
-    let page = page.ok_or_else(refused)?;
+    let page = app.node().space_page(asked).await?;
+    let page = page.ok_or_else(|| ApiError::forbidden("You may not see this room"))?;
     let mut out = Vec::with_capacity(4096);
     out.extend_from_slice(b"{\"rooms\":[");
     for (n, room) in page.rooms.iter().enumerate() {
         if n > 0 {
             out.push(b',');
         }
-        write_room(&mut out, room)?;
+        match room {
+            Shown::Here(room) => write_room(&mut out, room)?,
+            Shown::Elsewhere(told) => write(&mut out, &told.fields, &told.children)?,
+        }
     }
     out.push(b']');
     if page.more {
@@ -99,12 +95,20 @@ async fn rooms_of_space(
 }
 
 /// Writes a room with its children.
-pub fn write_room(out: &mut Vec<u8>, room: &hierarchy::Room) -> Result<(), ApiError> {
-    let fields = serde_json::to_vec(&entry(&room.about)).map_err(ApiError::internal)?;
+pub fn write_room(out: &mut Vec<u8>, room: &Room) -> Result<(), ApiError> {
+    write(out, &entry(&room.about), &room.children)
+}
+
+fn write(
+    out: &mut Vec<u8>,
+    fields: &Map<String, Value>,
+    children: &[Child],
+) -> Result<(), ApiError> {
+    let fields = serde_json::to_vec(fields).map_err(ApiError::internal)?;
     // The fields' object goes on with the children, which are JSON already.
     out.extend_from_slice(fields.strip_suffix(b"}").unwrap_or(&fields));
     out.extend_from_slice(b",\"children_state\":[");
-    for (n, child) in room.children.iter().enumerate() {
+    for (n, child) in children.iter().enumerate() {
         if n > 0 {
             out.push(b',');
         }

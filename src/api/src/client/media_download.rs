@@ -27,7 +27,7 @@ use crate::limits::{Class, Key};
 use crate::request::{Arrival, Params, Query};
 
 /// How much of a file is read at once.
-const READ_BYTES: usize = 256 << 10;
+pub(crate) const READ_BYTES: usize = 256 << 10;
 
 /// The default of `timeout_ms`.
 const DEFAULT_TIMEOUT_MS: u64 = 20_000;
@@ -81,15 +81,20 @@ impl FromRequestParts<App> for Reader {
 #[derive(Deserialize)]
 struct DownloadQuery {
     timeout_ms: Option<u64>,
+    /// False if media of other servers is not to be fetched: so old servers ask, lest requests go round in circles.
+    allow_remote: Option<bool>,
 }
 
+/// What a request for a thumbnail says.
 #[derive(Deserialize)]
-struct ThumbnailQuery {
+pub(crate) struct ThumbnailQuery {
     width: String,
     height: String,
     method: Option<String>,
     animated: Option<bool>,
-    timeout_ms: Option<u64>,
+    /// How long to wait for an upload or another server.
+    pub(crate) timeout_ms: Option<u64>,
+    allow_remote: Option<bool>,
 }
 
 async fn download(
@@ -99,7 +104,13 @@ async fn download(
     Query(query): Query<DownloadQuery>,
     asked: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let (key, content) = find(&app, &server_name, &media_id, query.timeout_ms).await?;
+    let (key, content) = find(
+        &app,
+        (&server_name, &media_id),
+        query.timeout_ms,
+        query.allow_remote,
+    )
+    .await?;
     let named = headers::for_download(Some(&content.content_type), content.file_name.as_deref());
     send_original(&app, &reader, &asked, key, &content, named).await
 }
@@ -111,7 +122,13 @@ async fn download_as(
     Query(query): Query<DownloadQuery>,
     asked: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let (key, content) = find(&app, &server_name, &media_id, query.timeout_ms).await?;
+    let (key, content) = find(
+        &app,
+        (&server_name, &media_id),
+        query.timeout_ms,
+        query.allow_remote,
+    )
+    .await?;
     let named = headers::for_download(Some(&content.content_type), Some(&file_name));
     send_original(&app, &reader, &asked, key, &content, named).await
 }
@@ -124,7 +141,13 @@ async fn thumbnail(
     asked: HeaderMap,
 ) -> Result<Response, ApiError> {
     let spec = wanted(&query)?;
-    let (key, content) = find(&app, &server_name, &media_id, query.timeout_ms).await?;
+    let (key, content) = find(
+        &app,
+        (&server_name, &media_id),
+        query.timeout_ms,
+        query.allow_remote,
+    )
+    .await?;
     match app.node().thumbnail(key, &content, spec).await? {
         ThumbnailAnswer::Original { content_type } => {
             let named = headers::for_thumbnail(&content_type);
@@ -167,7 +190,7 @@ fn thumbnail_etag(nonce: u64) -> String {
 
 /// The size asked for. What is no size is 400 `M_UNKNOWN`: "the request does not make sense to the
 /// server".
-fn wanted(query: &ThumbnailQuery) -> Result<ThumbnailSpec, ApiError> {
+pub(crate) fn wanted(query: &ThumbnailQuery) -> Result<ThumbnailSpec, ApiError> {
     let side = |text: &str| {
         text.parse::<u32>()
             .map_err(|_| ApiError::bad_request("width and height must be positive numbers"))
@@ -182,17 +205,29 @@ fn wanted(query: &ThumbnailQuery) -> Result<ThumbnailSpec, ApiError> {
     Ok(ThumbnailSpec::for_request(width, height, method, animated)?)
 }
 
-/// The content behind a URI; waits for an announced upload.
+/// How long to wait for an upload or another server.
+pub(crate) fn patience(timeout_ms: Option<u64>) -> Duration {
+    Duration::from_millis(timeout_ms.unwrap_or(DEFAULT_TIMEOUT_MS).min(MAX_TIMEOUT_MS))
+}
+
+/// The content behind a URI; waits for an announced upload, or for the server that has it.
 async fn find(
     app: &App,
-    server_name: &str,
-    media_id: &str,
+    (server_name, media_id): (&str, &str),
     timeout_ms: Option<u64>,
+    allow_remote: Option<bool>,
 ) -> Result<(MediaKey, Content), ApiError> {
-    let key = MediaKey::new(server_name, &MediaId::parse(media_id)?);
-    let timeout_ms = timeout_ms.unwrap_or(DEFAULT_TIMEOUT_MS).min(MAX_TIMEOUT_MS);
-    let timeout = Duration::from_millis(timeout_ms);
-    Ok((key, app.node().media_content(key, timeout).await?))
+    let (node, media_id) = (app.node(), MediaId::parse(media_id)?);
+    let key = MediaKey::new(server_name, &media_id);
+    let timeout = patience(timeout_ms);
+    let content = if server_name == node.server_name() {
+        node.media_content(key, timeout).await?
+    } else if allow_remote == Some(false) {
+        return Err(MediaError::UnknownMedia.into());
+    } else {
+        node.media_of_other(server_name, &media_id, timeout).await?
+    };
+    Ok((key, content))
 }
 
 async fn send_original(

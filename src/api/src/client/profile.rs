@@ -1,13 +1,14 @@
 //! Profiles (client-server API, "Profiles").
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
-use bytes::Bytes;
-use names::UserSn;
+use event::identifier;
 use node::{JOB_PATIENCE, Lock, Task, Touched, jobs};
 use serde_json::{Map, Value, json};
-use store::View;
+use users::profile::Profile;
 use users::{accounts, profile};
 
 use crate::app::App;
@@ -30,42 +31,40 @@ fn no_profile() -> ApiError {
     ApiError::not_found("There is no such profile")
 }
 
-/// The user of a profile that can be shown.
-fn find(app: &App, view: &View, user_id: &str) -> Result<UserSn, ApiError> {
-    if !user_id.starts_with('@') || !user_id.contains(':') {
+/// The profile of a user, of this server or another.
+async fn find(app: &App, user_id: &str) -> Result<Arc<Profile>, ApiError> {
+    if !identifier::is_user_id(user_id) {
         return Err(ApiError::invalid_param("This is not a user id"));
     }
-    let user = app.node().names().known_user(view, user_id)?;
+    let node = app.node();
+    if !node.names().is_local_id(user_id) {
+        let profile = node.profile_of_other(user_id).await?;
+        return profile.ok_or_else(no_profile);
+    }
+    let view = node.view();
+    let user = node.names().known_user(&view, user_id)?;
     let user = user.ok_or_else(no_profile)?;
-    let shown = if user.is_local() {
-        accounts::exists(view, user)?
-    } else {
-        profile::get(view, user)?.is_some()
-    };
-    if !shown {
+    if !accounts::exists(&view, user)? {
         return Err(no_profile());
     }
-    Ok(user)
+    Ok(Arc::new(profile::get(&view, user)?.unwrap_or_default()))
 }
 
 async fn all(
     State(app): State<App>,
     Params(user_id): Params<String>,
-) -> Result<JsonBytes, ApiError> {
-    let view = app.node().view();
-    let user = find(&app, &view, &user_id)?;
-    Ok(JsonBytes(Bytes::from(profile::get_json(&view, user)?)))
+) -> Result<Json<Arc<Profile>>, ApiError> {
+    Ok(Json(find(&app, &user_id).await?))
 }
 
 async fn one(
     State(app): State<App>,
     Params((user_id, key)): Params<(String, String)>,
 ) -> Result<Json<Value>, ApiError> {
-    let view = app.node().view();
-    let user = find(&app, &view, &user_id)?;
     profile::check_key(&key)?;
-    let value = profile::get(&view, user)?
-        .and_then(|mut profile| profile.remove(&key))
+    let profile = find(&app, &user_id).await?;
+    let value = profile
+        .get(&key)
         .ok_or_else(|| ApiError::not_found("The profile has no such field"))?;
     Ok(Json(json!({ key: value })))
 }

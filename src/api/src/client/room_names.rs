@@ -6,7 +6,7 @@ use event::identifier;
 use names::{RoomSn, UserSn};
 use node::NodeError;
 use node::federation::Resolved;
-use rooms::{Sender, aliases};
+use rooms::Sender;
 
 use crate::app::App;
 use crate::auth::Identity;
@@ -24,23 +24,6 @@ pub fn find_room(app: &App, room_id: &str) -> Result<Option<RoomSn>, ApiError> {
         .node()
         .names()
         .known_room(&app.node().store().head(), room_id)?)
-}
-
-/// The room of an id or alias, and its id.
-///
-/// # Errors
-/// `M_INVALID_PARAM` if it is neither, `M_NOT_FOUND` if there is no such room or alias here.
-pub fn room_or_alias(app: &App, id_or_alias: &str) -> Result<(RoomSn, String), ApiError> {
-    let view = app.node().store().head();
-    if id_or_alias.starts_with('!') {
-        let room = find_room(app, id_or_alias)?
-            .ok_or_else(|| ApiError::not_found("There is no such room"))?;
-        return Ok((room, id_or_alias.to_owned()));
-    }
-    check_alias(id_or_alias)?;
-    let alias = aliases::get(&view, id_or_alias)?
-        .ok_or_else(|| ApiError::not_found(format!("There is no alias {id_or_alias}")))?;
-    Ok((alias.room, names::room_id(&view, alias.room)?))
 }
 
 /// Where an alias leads, of whichever server it is.

@@ -3,10 +3,12 @@
 use axum::Router;
 use axum::extract::State;
 use axum::routing::put;
+use event::auth::Membership;
 use event::json::{member, string};
 use names::{RoomSn, UserSn};
 use node::room::expel_guests;
-use rooms::{NewEvent, RoomWriter, Sender, membership, send};
+use rooms::aliases::{self, AliasProblem};
+use rooms::{NewEvent, RoomWriter, Sender, members, membership, send};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -14,7 +16,7 @@ use serde_json::{Value, json};
 use crate::app::App;
 use crate::auth::{GuestSession, Session};
 use crate::client::membership::must_accept_invites;
-use crate::client::room_names::{room, sender, user};
+use crate::client::room_names::{check_alias, resolve, room, sender, user};
 use crate::client::send::Timestamp;
 use crate::error::ApiError;
 use crate::json::{Json, JsonBody, parse_object};
@@ -75,6 +77,9 @@ async fn set(
     if event_type == "m.room.member" {
         return set_member(app, session, room, state_key, content).await;
     }
+    if (event_type, state_key) == ("m.room.canonical_alias", "") {
+        check_aliases_elsewhere(app, session, room, content).await?;
+    }
     let new = NewEvent {
         origin_server_ts: timestamp.of(session),
         ..NewEvent::state(sender(session), event_type, state_key, content)
@@ -92,6 +97,36 @@ async fn set(
         })
         .await?;
     Ok(Json(json!({ "event_id": event_id })))
+}
+
+/// The most aliases of other servers that are asked for when a room names them anew.
+const MOST_ALIASES: usize = 10;
+
+/// Aliases of other servers that a room names anew must lead to it. Those of this server are checked with the event.
+async fn check_aliases_elsewhere(
+    app: &App,
+    session: &Session,
+    room: RoomSn,
+    content: &str,
+) -> Result<(), ApiError> {
+    let view = app.node().view();
+    if members::membership(&view, room, session.user)? != Membership::Join {
+        // Refused with the event, and not worth a request.
+        return Ok(());
+    }
+    let mut named = aliases::newly_named(&view, room, content)?;
+    named.retain(|alias| check_alias(alias).is_ok() && !app.node().names().is_local_id(alias));
+    let room_id = names::room_id(&view, room)?;
+    for (asked, alias) in named.into_iter().enumerate() {
+        let leads_here = asked < MOST_ALIASES
+            && resolve(app, &alias)
+                .await
+                .is_ok_and(|resolved| resolved.room_id == room_id);
+        if !leads_here {
+            return Err(rooms::Error::BadAlias(alias, AliasProblem::PointsElsewhere).into());
+        }
+    }
+    Ok(())
 }
 
 fn lets_guests_in(writer: &RoomWriter<'_>) -> Result<bool, ApiError> {

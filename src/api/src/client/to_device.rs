@@ -9,7 +9,8 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use axum::routing::put;
 use names::UserSn;
-use node::{Lock, Touched};
+use node::federation::outgoing::to_device::{ToServer, changes, note_to_servers};
+use node::{Lock, Node, Touched};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use store::Read;
@@ -60,15 +61,22 @@ async fn send(
         return Ok(JsonBytes::EMPTY);
     }
     let addressed = address(&app, &head, &messages)?;
-    let parts = to_device::batches(&addressed);
-    let mut written = Vec::with_capacity(parts.len());
-    for (number, part) in (1..).zip(&parts) {
+    let mut changes = Vec::new();
+    for part in to_device::batches(&addressed) {
         let mut txn = node.begin();
         to_device::deliver(&mut txn, part);
-        if number == parts.len() {
-            to_device::note_done(&mut txn, transaction, now_ms);
-        }
-        let touched = receivers(part);
+        changes.push((txn, receivers(part)));
+    }
+    for part in elsewhere(node, &session.user_id, &event_type, &body) {
+        let mut txn = node.begin();
+        let touched = note_to_servers(&mut txn, part);
+        changes.push((txn, touched));
+    }
+    if let Some((txn, _)) = changes.last_mut() {
+        to_device::note_done(txn, transaction, now_ms);
+    }
+    let mut written = Vec::with_capacity(changes.len());
+    for (txn, touched) in changes {
         written.push((node.write(txn.into_batch(), &touched)?, touched));
     }
     drop(guard);
@@ -76,6 +84,19 @@ async fn send(
         node.durable(ticket, touched).await?;
     }
     Ok(JsonBytes::EMPTY)
+}
+
+/// What goes to devices of other servers' users, by changes.
+fn elsewhere(node: &Node, sender: &str, event_type: &str, body: &Send) -> Vec<Vec<ToServer>> {
+    if !node.config().federation.enabled {
+        return Vec::new();
+    }
+    let messages = body.messages.iter();
+    let messages = messages
+        .filter(|(user_id, _)| !node.names().is_local_id(user_id))
+        .map(|(user_id, by_device)| (user_id.as_str(), by_device))
+        .collect();
+    changes(node.to_servers(sender, event_type, &messages))
 }
 
 /// Messages by receiving user id and device id, or `*`.
@@ -104,9 +125,12 @@ fn address<'m>(
 ) -> Result<Vec<Addressed<'m>>, ApiError> {
     let mut addressed = Vec::new();
     for (user_id, by_device) in messages {
-        let Some(user) = app.node().names().known_user(from, user_id)? else {
-            continue;
+        let names = app.node().names();
+        let user = match names.is_local_id(user_id) {
+            true => names.known_user(from, user_id)?,
+            false => None,
         };
+        let Some(user) = user else { continue };
         let to_all = by_device.get(ALL_DEVICES);
         for (device, _) in devices::list(from, user)? {
             if let Some(message) = by_device.get(device.as_str()).or(to_all) {

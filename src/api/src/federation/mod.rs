@@ -7,6 +7,9 @@ pub mod handovers;
 pub mod invites;
 pub mod joins;
 pub mod keys;
+pub mod media;
+pub mod openid;
+pub mod profiles;
 pub mod public_rooms;
 pub mod query;
 mod room_door;
@@ -14,6 +17,8 @@ pub mod send;
 pub mod signed;
 pub mod space_hierarchy;
 pub mod third_party_invites;
+pub mod user_devices;
+pub mod user_keys;
 
 use axum::Router;
 
@@ -31,9 +36,14 @@ pub fn routes() -> Router<App> {
         .merge(invites::routes())
         .merge(joins::routes())
         .merge(keys::routes())
+        .merge(media::routes())
+        .merge(openid::routes())
+        .merge(profiles::routes())
         .merge(public_rooms::routes())
         .merge(query::routes())
         .merge(send::routes())
         .merge(space_hierarchy::routes())
+        .merge(user_devices::routes())
+        .merge(user_keys::routes())
         .merge(third_party_invites::routes())
 }

@@ -2,7 +2,7 @@
 //! <https://spec.matrix.org/v1.19/server-server-api/#request-authentication>
 //!
 //! Invariants: a handler that takes [`Signed`] runs only for a server that proved by a key which is valid now that it
-//! sent this request to this server; the signature is checked over the target as it came, before any routing.
+//! sent this request to this server, and whom the rules of the house let in; the signature is checked over the target as it came, before any routing.
 
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use bytes::Bytes;
 use event::VerifyKey;
 use event::identifier::is_server_name;
 use http::{HeaderMap, header};
+use node::federation::{Direction, Forbidden};
 use remote::authorization::{Authorization, signed_bytes};
 use serde::Deserialize;
 
@@ -72,6 +73,9 @@ async fn authenticate(request: Request, app: &App) -> Result<Signed, ApiError> {
     let Some(origin) = claims.first().map(|claim| Arc::from(claim.origin.as_str())) else {
         return Err(unauthorized("The request is not signed"));
     };
+    if !node.may_federate(&origin) {
+        return Err(ApiError::forbidden(Forbidden::Server.to_string()));
+    }
     let method = request.method().clone();
     let original = request.extensions().get::<OriginalUri>();
     let uri = original.map_or_else(|| request.uri().clone(), |uri| uri.0.clone());
@@ -84,6 +88,8 @@ async fn authenticate(request: Request, app: &App) -> Result<Signed, ApiError> {
     let signed = signed_bytes(method.as_str(), target, &origin, destination, content)
         .map_err(|error| ApiError::not_json(error.to_string()))?;
     verify(app, &claims, &signed).await?;
+    node.judge_request(Direction::In, &origin, target)
+        .map_err(|reason| ApiError::forbidden(reason.to_string()))?;
     Ok(Signed { origin, body })
 }
 

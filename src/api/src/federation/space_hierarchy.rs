@@ -5,7 +5,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
 use node::Lane;
-use rooms::hierarchy;
+use rooms::hierarchy::for_server::for_server;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -39,7 +39,7 @@ async fn level(
     let view = app.node().view();
     let known = app.node().names().known_room(&view, &room_id)?;
     let (root, origin) = (known.ok_or_else(no_room)?, signed.origin);
-    let read = move || hierarchy::for_server(&view, root, &origin, wanted.suggested_only);
+    let read = move || for_server(&view, root, &origin, wanted.suggested_only);
     let level = app.node().run(Lane::Bulk, read).await??;
     let level = level.ok_or_else(no_room)?;
     let mut out = Vec::with_capacity(4096);

@@ -44,6 +44,33 @@ impl Node {
         Ok(())
     }
 
+    /// Notes that a user of this server came into a room by way of another server, which sends the join to the others:
+    /// they are to be told of the user's devices.
+    ///
+    /// # Errors
+    /// If the room can't be read.
+    pub(crate) fn note_joined(
+        &self,
+        txn: &mut Txn,
+        room: RoomSn,
+        effects: &Effects,
+        touched: &mut Touched,
+    ) -> Result<(), rooms::Error> {
+        let Some(place) = effects.own.last() else {
+            return Ok(());
+        };
+        if let Some(user) = entered(txn, room, &effects.memberships)? {
+            let to = Outgoing {
+                only: true,
+                joined: Some(user.0),
+                ..Outgoing::default()
+            };
+            outbox::note_event(txn, room, place.0, &to);
+            touched.outgoing = true;
+        }
+        Ok(())
+    }
+
     /// Sends an event of another server, that came in by this one, on to the servers of the room. If it brought that
     /// server into the room, it is sent the newest events there: those that it may not know of.
     ///

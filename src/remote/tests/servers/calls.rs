@@ -1,7 +1,5 @@
 //! Signed requests, as the server at the other end sees them, and what becomes of its answers.
 
-mod server;
-
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +10,7 @@ use http::{Request as HttpRequest, Version};
 use remote::authorization::{Authorization, signed_bytes};
 use remote::{RemoteError, Request, path};
 
-use server::{Authority, CALLER, Names, json, key};
+use crate::server::{Authority, CALLER, Names, json, key};
 
 /// Whether a request is signed by the caller's key for `destination`, over the path as it came.
 fn is_signed(request: &HttpRequest<Bytes>, destination: &str) -> bool {

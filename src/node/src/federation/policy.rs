@@ -1,0 +1,283 @@
+//! The rules of the house for other servers: with whom this server talks at all, and what it shares with whom
+//! (`federation.allow`, `federation.deny`, `[[federation.partner]]`); and the record of what crossed.
+//!
+//! Requests in both directions are judged by their target alone: rooms and users of this server that it names, and
+//! whether it is about files. What a transaction carries is judged where it is made and taken in, by
+//! [`Node::may_share_room`].
+
+use config::{Federation, Partner};
+use percent_encoding::percent_decode_str;
+
+use crate::Node;
+
+/// Why nothing is shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Forbidden {
+    /// This server does not talk with that one.
+    #[error("this server does not federate with that one")]
+    Server,
+    /// The room is not shared with that server.
+    #[error("this room is not shared with that server")]
+    Room,
+    /// The user is not shown to that server.
+    #[error("this user is not shared with that server")]
+    User,
+    /// Files are not shared with that server.
+    #[error("files are not shared with that server")]
+    Media,
+}
+
+/// Which way a request goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From another server.
+    In,
+    /// To another server.
+    Out,
+}
+
+impl Direction {
+    fn as_str(self) -> &'static str {
+        match self {
+            Direction::In => "in",
+            Direction::Out => "out",
+        }
+    }
+}
+
+impl Node {
+    /// Whether a request from or to a server may pass; notes it if the configuration asks for that.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn judge_request(
+        &self,
+        direction: Direction,
+        server_name: &str,
+        target: &str,
+    ) -> Result<(), Forbidden> {
+        let federation = &self.config().federation;
+        judge(
+            federation,
+            self.server_name(),
+            direction,
+            server_name,
+            target,
+        )
+    }
+
+    /// Whether events of a room may go to a server and come from it.
+    pub fn may_share_room(&self, server_name: &str, room_id: &str) -> bool {
+        let federation = &self.config().federation;
+        admits(federation, server_name)
+            && partner(federation, server_name).is_none_or(|partner| shares_room(partner, room_id))
+    }
+
+    /// Whether a user of this server may be seen by another server.
+    pub fn may_share_user(&self, server_name: &str, user_id: &str) -> bool {
+        let federation = &self.config().federation;
+        admits(federation, server_name)
+            && partner(federation, server_name).is_none_or(|partner| shares_user(partner, user_id))
+    }
+
+    /// Whether this server talks with that one at all.
+    pub fn may_federate(&self, server_name: &str) -> bool {
+        admits(&self.config().federation, server_name)
+    }
+}
+
+/// As [`Node::judge_request`], by the configuration alone.
+pub(crate) fn judge(
+    federation: &Federation,
+    own_name: &str,
+    direction: Direction,
+    server_name: &str,
+    target: &str,
+) -> Result<(), Forbidden> {
+    let subject = Subject::of(own_name, target);
+    let judged = permits(federation, server_name, &subject);
+    if federation.audit {
+        let refused = judged.err().map(|reason| reason.to_string());
+        tracing::info!(
+            target: "audit",
+            direction = direction.as_str(),
+            server = server_name,
+            request = subject.endpoint,
+            room = subject.room,
+            user = subject.user,
+            refused,
+        );
+    }
+    judged
+}
+
+fn permits(federation: &Federation, server_name: &str, subject: &Subject) -> Result<(), Forbidden> {
+    if !admits(federation, server_name) {
+        return Err(Forbidden::Server);
+    }
+    let Some(partner) = partner(federation, server_name) else {
+        return Ok(());
+    };
+    if let Some(room) = &subject.room
+        && !shares_room(partner, room)
+    {
+        return Err(Forbidden::Room);
+    }
+    if let Some(user) = &subject.user
+        && !shares_user(partner, user)
+    {
+        return Err(Forbidden::User);
+    }
+    if subject.is_media && !partner.media {
+        return Err(Forbidden::Media);
+    }
+    Ok(())
+}
+
+fn admits(federation: &Federation, server_name: &str) -> bool {
+    let mut allow = federation.allow.iter();
+    let mut deny = federation.deny.iter();
+    allow.any(|pattern| pattern.matches_server(server_name))
+        && !deny.any(|pattern| pattern.matches_server(server_name))
+}
+
+fn partner<'a>(federation: &'a Federation, server_name: &str) -> Option<&'a Partner> {
+    federation.partner.iter().find(|partner| {
+        let mut servers = partner.servers.iter();
+        servers.any(|pattern| pattern.matches_server(server_name))
+    })
+}
+
+fn shares_room(partner: &Partner, room_id: &str) -> bool {
+    partner.rooms.iter().any(|pattern| pattern.matches(room_id))
+}
+
+fn shares_user(partner: &Partner, user_id: &str) -> bool {
+    partner.users.iter().any(|pattern| pattern.matches(user_id))
+}
+
+/// What a request is about, as far as its target tells.
+#[derive(Debug, PartialEq, Eq)]
+struct Subject {
+    /// The first part of the path after the version: `send`, `make_join`, `media`.
+    endpoint: String,
+    room: Option<String>,
+    /// A user of this server.
+    user: Option<String>,
+    is_media: bool,
+}
+
+impl Subject {
+    fn of(own_name: &str, target: &str) -> Self {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let mut subject = Self {
+            endpoint: path.split('/').nth(4).unwrap_or_default().to_owned(),
+            room: None,
+            user: None,
+            is_media: false,
+        };
+        subject.is_media = matches!(
+            subject.endpoint.as_str(),
+            "media" | "download" | "thumbnail"
+        ) || path.starts_with("/_matrix/media/");
+        let values = query
+            .split('&')
+            .filter_map(|pair| pair.split_once('='))
+            .map(|(_, value)| value);
+        for part in path.split('/').skip(5).chain(values) {
+            let part = percent_decode_str(part).decode_utf8_lossy();
+            if part.starts_with('!') {
+                subject.room.get_or_insert_with(|| part.into_owned());
+            } else if part.starts_with('@') && event::identifier::domain(&part) == Some(own_name) {
+                subject.user.get_or_insert_with(|| part.into_owned());
+            }
+        }
+        subject
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use config::Pattern;
+
+    const OWN: &str = "here.example";
+
+    fn patterns(texts: &[&str]) -> Vec<Pattern> {
+        texts.iter().filter_map(|text| Pattern::new(text)).collect()
+    }
+
+    fn judged(federation: &Federation, server: &str, target: &str) -> Result<(), Forbidden> {
+        judge(federation, OWN, Direction::In, server, target)
+    }
+
+    #[test]
+    fn all_may_come_unless_they_are_denied_or_not_among_the_allowed() {
+        let target = "/_matrix/federation/v1/version";
+        let mut federation = Federation::default();
+        assert_eq!(judged(&federation, "a.example", target), Ok(()));
+        federation.deny = patterns(&["*.spam.example"]);
+        let denied = judged(&federation, "x.spam.example:8448", target);
+        assert_eq!(denied, Err(Forbidden::Server));
+        federation.allow = patterns(&["a.example"]);
+        assert_eq!(judged(&federation, "a.example:1", target), Ok(()));
+        assert_eq!(
+            judged(&federation, "b.example", target),
+            Err(Forbidden::Server)
+        );
+        federation.allow = Vec::new();
+        assert_eq!(
+            judged(&federation, "a.example", target),
+            Err(Forbidden::Server)
+        );
+    }
+
+    #[test]
+    fn a_partner_sees_the_rooms_users_and_files_that_are_for_it() {
+        let partner = Partner {
+            servers: patterns(&["*.partner.example"]),
+            rooms: patterns(&["!open*:here.example"]),
+            users: patterns(&["@guide-*:here.example"]),
+            media: false,
+        };
+        let federation = Federation {
+            partner: vec![partner],
+            ..Federation::default()
+        };
+        for (target, expected) in [
+            ("/_matrix/federation/v1/state/!open1:here.example", Ok(())),
+            (
+                "/_matrix/federation/v1/state/%21shut:here.example?event_id=x",
+                Err(Forbidden::Room),
+            ),
+            (
+                "/_matrix/federation/v1/make_join/!open:here.example/@x:a.partner.example",
+                Ok(()),
+            ),
+            (
+                "/_matrix/federation/v1/user/devices/%40guide-1:here.example",
+                Ok(()),
+            ),
+            (
+                "/_matrix/federation/v1/user/devices/@boss:here.example",
+                Err(Forbidden::User),
+            ),
+            (
+                "/_matrix/federation/v1/query/profile?user_id=%40boss%3Ahere.example",
+                Err(Forbidden::User),
+            ),
+            (
+                "/_matrix/federation/v1/media/download/x",
+                Err(Forbidden::Media),
+            ),
+            ("/_matrix/federation/v1/send/1", Ok(())),
+        ] {
+            assert_eq!(
+                judged(&federation, "a.partner.example", target),
+                expected,
+                "{target}"
+            );
+            assert_eq!(judged(&federation, "b.example", target), Ok(()), "{target}");
+        }
+    }
+}
