@@ -25,7 +25,7 @@ fn scene() -> Scene {
 
 /// A peer's answers about its user bob: the devices that are put here.
 fn answer_queries(peer: &Peer, devices: &[&str]) -> Arc<Mutex<Vec<String>>> {
-    let devices = devices.iter().map(|device| (*device).to_owned()).collect();
+    let devices: Vec<String> = devices.iter().map(|device| (*device).to_owned()).collect();
     let devices = Arc::new(Mutex::new(devices));
     let (bob, answered) = (peer.user("bob"), Arc::clone(&devices));
     peer.on("POST", QUERY, move |request| {
