@@ -149,7 +149,7 @@ class Synapse(Server):
 
     def configure(self):
         (self.folder / "log.yaml").write_text(
-            "version: 1\nformatters: {f: {format: '%(asctime)s %(levelname)s %(name)s %(message)s'}}\n"
+            "version: 1\ndisable_existing_loggers: false\nformatters: {f: {format: '%(asctime)s %(levelname)s %(name)s %(message)s'}}\n"
             "handlers: {h: {class: logging.StreamHandler, formatter: f}}\nroot: {level: INFO, handlers: [h]}\n"
         )
         rates = "{per_second: 100000, burst_count: 100000}"
@@ -168,15 +168,15 @@ enable_registration_without_verification: true
 bcrypt_rounds: 4
 suppress_key_server_warning: true
 trusted_key_servers: []
-federation_ip_range_blocklist: []
-ip_range_blocklist: []
+federation_ip_range_blacklist: []
+ip_range_blacklist: []
 federation_custom_ca_list: ["{self.authority.cert}"]
 tls_certificate_path: "{self.cert}"
 tls_private_key_path: "{self.key}"
 enable_media_repo: true
 max_upload_size: 20M
 federation:
-  destination_min_retry_interval: 200ms
+  destination_min_retry_interval: 1s
   destination_retry_multiplier: 2
   destination_max_retry_interval: 2s
 listeners:
@@ -185,6 +185,8 @@ listeners:
 database:
   name: sqlite3
   args: {{database: "{self.folder}/homeserver.db"}}
+allow_public_rooms_over_federation: true
+rc_room_creation: {rates}
 rc_message: {rates}
 rc_registration: {rates}
 rc_login: {{address: {rates}, account: {rates}, failed_attempts: {rates}}}

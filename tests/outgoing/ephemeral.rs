@@ -124,7 +124,7 @@ fn a_server_speaks_for_nobody_but_its_own_users_in_their_rooms() {
     let typing = json!({"room_id": elsewhere, "user_id": bystander, "typing": true});
     stranger.send_edu(&all.server, "m.typing", typing);
     follower.until("the one typing that is right", |answer| {
-        assert_eq!(answer.ephemeral(&all.room), [json!(null); 0]);
+        assert!(answer.ephemeral(&all.room).is_empty());
         let presence = answer.0["presence"].to_string();
         assert!(!presence.contains("No\""), "{presence}");
         let mut events = answer.ephemeral(&elsewhere).iter();

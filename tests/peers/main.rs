@@ -5,6 +5,9 @@
 mod access_lists;
 mod directory;
 mod endpoints;
+mod keys;
+mod media;
+mod people;
 mod reading;
 mod spaces;
 

@@ -206,7 +206,11 @@ impl Pdu {
             ("event_id", self.event_id()),
         ];
         for (name, value) in fields {
-            if value.len() > identifier::MAX_BYTES {
+            let length = match rules.sizes_in_bytes {
+                true => value.len(),
+                false => value.chars().count(),
+            };
+            if length > identifier::MAX_BYTES {
                 return Err(FormatError::TooLarge(name));
             }
         }

@@ -221,6 +221,9 @@ pub struct RoomRules {
     pub max_depth: u64,
     /// A signing key must have been valid at the event's `origin_server_ts` (from version 5).
     pub enforce_key_validity: bool,
+    /// The sizes of the type, the state key and the identifiers are limited in bytes. Before version 11 servers
+    /// counted characters, and rooms hold events that are longer in bytes.
+    pub sizes_in_bytes: bool,
     pub redaction: RedactionRules,
     pub auth: AuthRules,
     pub state_resolution: StateResolution,
@@ -234,6 +237,7 @@ const V1: RoomRules = RoomRules {
     numbers: NumberRule::Any,
     max_depth: (1 << 63) - 1,
     enforce_key_validity: false,
+    sizes_in_bytes: false,
     redaction: RedactionRules {
         keep_origin_membership_prev_state: true,
         keep_aliases: true,
@@ -347,6 +351,7 @@ const V10: RoomRules = RoomRules {
 
 const V11: RoomRules = RoomRules {
     version: RoomVersion::V11,
+    sizes_in_bytes: true,
     redaction: RedactionRules {
         keep_origin_membership_prev_state: false,
         keep_member_third_party_signed: true,

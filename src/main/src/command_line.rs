@@ -51,6 +51,11 @@ pub enum Command {
         #[command(subcommand)]
         command: JobCommand,
     },
+    /// Look at the servers that something is sent to
+    Federation {
+        #[command(subcommand)]
+        command: FederationCommand,
+    },
     /// Look after the key that the server signs with
     Key {
         #[command(subcommand)]
@@ -225,6 +230,30 @@ pub enum KeyCommand {
 pub enum JobCommand {
     /// Print a line for each job that is not done: what, for whom, when it was scheduled (seconds since 1970), rooms changed
     List,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum FederationCommand {
+    /// Print a line for each server that something waits for: name, failing since, tried again (seconds since 1970),
+    /// failures in a row, rooms with news for it, messages to devices
+    List {
+        /// A JSON object for each server
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print how it stands with a server, and the rooms shared with it
+    Show {
+        /// example.org
+        server: String,
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Try a server now that failed; the server must run
+    Retry {
+        /// example.org
+        server: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]

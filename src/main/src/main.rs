@@ -8,6 +8,7 @@ mod config_command;
 mod data_folder;
 mod database;
 mod database_command;
+mod federation_command;
 mod job_command;
 mod key_command;
 mod logging;
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
         Command::Db { command } => database_command::run(command, &source),
         Command::Room { command } => room_command::run(command, &source),
         Command::Job { command } => job_command::run(command, &source),
+        Command::Federation { command } => federation_command::run(command, &source),
         Command::Key { command } => key_command::run(command, &source),
         Command::Version => {
             println!("meyrin {}", env!("CARGO_PKG_VERSION"));

@@ -1,4 +1,5 @@
-//! Whom a change of a user's keys concerns: the user, and everyone who shares a room with them.
+//! Whom a change of a user's keys concerns: the user, and everyone who shares a room with them, here or on another
+//! server.
 
 use names::{RoomSn, UserSn};
 use rooms::followed;
@@ -24,6 +25,7 @@ impl Node {
         }
         Ok(Touched {
             rooms: rooms::members::joined_rooms(&head, user)?,
+            outgoing: true,
             ..Touched::user(user)
         })
     }

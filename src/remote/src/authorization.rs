@@ -90,13 +90,19 @@ impl Authorization {
 
     /// The value of the header.
     pub fn to_header(&self) -> String {
-        let mut header = format!("{SCHEME} origin=\"{}\"", self.origin);
+        let mut header = format!("{SCHEME} origin={}", quoted(&self.origin));
         if let Some(destination) = &self.destination {
-            header.push_str(&format!(",destination=\"{destination}\""));
+            header.push_str(&format!(",destination={}", quoted(destination)));
         }
-        header.push_str(&format!(",key=\"{}\",sig=\"{}\"", self.key, self.sig));
+        let (key, sig) = (quoted(&self.key), quoted(&self.sig));
+        header.push_str(&format!(",key={key},sig={sig}"));
         header
     }
+}
+
+/// A value in quotes. Names, keys and signatures have nothing in them that needs a backslash.
+fn quoted(value: &str) -> String {
+    format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 /// A value and what follows it, which is nothing or begins with a comma or white space.
@@ -190,7 +196,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_back() {
-        for destination in [None, Some("[::1]:8448")] {
+        for destination in [None, Some("[::1]:8448"), Some(r#"a"b\c"#)] {
             let written = authorization(destination);
             assert_eq!(
                 Authorization::parse(&written.to_header()),

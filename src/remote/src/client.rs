@@ -173,21 +173,14 @@ impl Remote {
             .unwrap_or(Err(RemoteError::TimedOut))
     }
 
-    /// Gets a file that another server says lies at `url`: unsigned, by the same rules for addresses.
-    ///
-    /// # Errors
-    /// See [`RemoteError`].
-    pub async fn download_url(
-        &self,
-        url: &str,
-        timeout: Duration,
-        max_answer: usize,
-    ) -> Result<Answer, RemoteError> {
-        if !self.options.enabled {
-            let text = "federation is switched off".to_owned();
-            return Err(RemoteError::NotAllowed(text));
+    /// The way to web servers; none if federation is switched off.
+    pub(crate) fn web(&self) -> Result<&Web, RemoteError> {
+        match self.options.enabled {
+            true => Ok(self.well_known.web()),
+            false => Err(RemoteError::NotAllowed(
+                "federation is switched off".to_owned(),
+            )),
         }
-        self.well_known.web().get(url, timeout, max_answer).await
     }
 
     /// Whether this server may ask that one for this.

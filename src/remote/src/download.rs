@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, Response};
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 use tokio::time::Instant;
@@ -72,26 +72,49 @@ impl Remote {
         let (timeout, limit) = (request.timeout, request.max_answer);
         let deadline = Instant::now() + timeout;
         self.allow(server_name, &request.path)?;
-        let begin = async {
-            let response = self.send(server_name, request).await?;
-            let (parts, body) = response.into_parts();
-            if !parts.status.is_success() {
-                let body = collect(body, MAX_ERROR_BYTES).await.unwrap_or_default();
-                return Err(RemoteError::refused(parts.status.as_u16(), body));
-            }
-            if body.size_hint().lower() > limit as u64 {
-                return Err(RemoteError::TooLarge { limit });
-            }
-            Ok(Download {
-                headers: parts.headers,
-                body,
-                left: limit,
-                limit,
-                deadline,
-            })
-        };
-        tokio::time::timeout_at(deadline, begin)
-            .await
-            .unwrap_or(Err(RemoteError::TimedOut))
+        let response = self.send(server_name, request);
+        begin(response, deadline, limit).await
     }
+
+    /// As [`Remote::download`], of what another server says lies at `url`: unsigned, by the same rules for addresses.
+    ///
+    /// # Errors
+    /// See [`RemoteError`].
+    pub async fn download_from(
+        &self,
+        url: &str,
+        timeout: Duration,
+        limit: usize,
+    ) -> Result<Download, RemoteError> {
+        let deadline = Instant::now() + timeout;
+        begin(self.web()?.open(url), deadline, limit).await
+    }
+}
+
+/// Waits for the head of an answer.
+async fn begin(
+    response: impl Future<Output = Result<Response<Incoming>, RemoteError>>,
+    deadline: Instant,
+    limit: usize,
+) -> Result<Download, RemoteError> {
+    let begin = async {
+        let (parts, body) = response.await?.into_parts();
+        if !parts.status.is_success() {
+            let body = collect(body, MAX_ERROR_BYTES).await.unwrap_or_default();
+            return Err(RemoteError::refused(parts.status.as_u16(), body));
+        }
+        if body.size_hint().lower() > limit as u64 {
+            return Err(RemoteError::TooLarge { limit });
+        }
+        Ok(Download {
+            headers: parts.headers,
+            body,
+            left: limit,
+            limit,
+            deadline,
+        })
+    };
+    tokio::time::timeout_at(deadline, begin)
+        .await
+        .unwrap_or(Err(RemoteError::TimedOut))
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Method, Uri, header};
 use http_body_util::Empty;
+use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
@@ -44,12 +45,25 @@ impl Web {
         timeout: Duration,
         max_answer: usize,
     ) -> Result<Answer, RemoteError> {
-        tokio::time::timeout(timeout, self.follow(url, max_answer))
+        let get = async {
+            let (parts, body) = self.open(url).await?.into_parts();
+            let body = collect(body, max_answer).await?;
+            if !parts.status.is_success() {
+                return Err(RemoteError::refused(parts.status.as_u16(), body));
+            }
+            let headers = parts.headers;
+            Ok(Answer { headers, body })
+        };
+        tokio::time::timeout(timeout, get)
             .await
             .unwrap_or(Err(RemoteError::TimedOut))
     }
 
-    async fn follow(&self, url: &str, max_answer: usize) -> Result<Answer, RemoteError> {
+    /// The answer of whoever has what is at `url`, redirects followed; its body is still to come.
+    ///
+    /// # Errors
+    /// See [`RemoteError`].
+    pub async fn open(&self, url: &str) -> Result<http::Response<Incoming>, RemoteError> {
         let mut uri: Uri = url.parse().map_err(|_| no_url(url))?;
         for _ in 0..=MOST_REDIRECTS {
             if uri.scheme_str() != Some("https") || uri.authority().is_none() {
@@ -62,19 +76,12 @@ impl Web {
                 .body(Empty::new())
                 .map_err(|error| RemoteError::Unreachable(error.to_string()))?;
             let response = self.client.request(request).await.map_err(of_client)?;
-            let (parts, body) = response.into_parts();
-            if parts.status.is_redirection() {
-                let to = parts.headers.get(header::LOCATION);
-                let to = to.and_then(|to| to.to_str().ok()).unwrap_or_default();
-                uri = target(&uri, to).ok_or_else(|| no_url(to))?;
-                continue;
+            if !response.status().is_redirection() {
+                return Ok(response);
             }
-            let (status, headers) = (parts.status, parts.headers);
-            let body = collect(body, max_answer).await?;
-            if !status.is_success() {
-                return Err(RemoteError::refused(status.as_u16(), body));
-            }
-            return Ok(Answer { headers, body });
+            let to = response.headers().get(header::LOCATION);
+            let to = to.and_then(|to| to.to_str().ok()).unwrap_or_default();
+            uri = target(&uri, to).ok_or_else(|| no_url(to))?;
         }
         Err(RemoteError::BadAnswer("too many redirects".to_owned()))
     }

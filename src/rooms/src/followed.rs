@@ -36,8 +36,13 @@ pub struct OurStays(HashMap<RoomSn, Option<Position>>);
 
 impl OurStays {
     /// Since when a user of ours has been in the room without a break, as far as one look tells: a change of their
-    /// profile there counts as a break. None if nobody is.
-    fn since(&mut self, from: &impl Read, room: RoomSn) -> Result<Option<Position>> {
+    /// profile there counts as a break. None if nobody is. Looks no further than to one who has been since `enough`.
+    fn since(
+        &mut self,
+        from: &impl Read,
+        room: RoomSn,
+        enough: Position,
+    ) -> Result<Option<Position>> {
         if let Some(known) = self.0.get(&room) {
             return Ok(*known);
         }
@@ -49,6 +54,9 @@ impl OurStays {
             if let Some(entry) = USER_ROOMS.get(from, &(user, room))? {
                 first = Some(first.map_or(entry.position, |first| first.min(entry.position)));
             }
+            if first.is_some_and(|first| first <= enough) {
+                break;
+            }
         }
         self.0.insert(room, first);
         Ok(first)
@@ -56,14 +64,23 @@ impl OurStays {
 }
 
 /// Since when this server has followed a user of another server without a break; none if it does not. May say a later
-/// position than the true one, never an earlier one.
-pub fn since(from: &impl Read, user: UserSn, ours: &mut OurStays) -> Result<Option<Position>> {
+/// position than the true one, never an earlier one. Looks no further than to find that it is since `enough`, so that
+/// the rooms shared with somebody are not all looked at.
+pub fn since(
+    from: &impl Read,
+    user: UserSn,
+    ours: &mut OurStays,
+    enough: Position,
+) -> Result<Option<Position>> {
     let mut first: Option<Position> = None;
     for row in rooms_of(from, user) {
         let (room, joined) = row?;
-        if let Some(stay) = ours.since(from, room)? {
+        if let Some(stay) = ours.since(from, room, enough)? {
             let both = stay.max(joined);
             first = Some(first.map_or(both, |first| first.min(both)));
+        }
+        if first.is_some_and(|first| first <= enough) {
+            break;
         }
     }
     Ok(first)

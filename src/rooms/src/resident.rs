@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use event::json;
 use names::RoomSn;
 use store::Read;
 
@@ -22,7 +23,8 @@ pub struct StateEvents {
 pub enum Members {
     /// All of them.
     All,
-    /// Only those that authorise something else, in the auth chain: a faster join asks for the rest later.
+    /// A few by whom the room is shown, and those that authorise something else, in the auth chain: a faster join asks
+    /// for the rest later.
     Omitted,
 }
 
@@ -47,11 +49,15 @@ pub fn state_before(
         return Ok(None);
     };
     let mut numbers = BTreeSet::new();
+    let mut omitted = BTreeSet::new();
     for entry in state::all_at(from, room, point)? {
         if members == Members::All || entry.event_type != "m.room.member" {
             numbers.insert(entry.event);
+        } else {
+            omitted.insert(entry.event);
         }
     }
+    numbers.extend(heroes(from, room, omitted)?);
     let mut named = BTreeSet::new();
     let own = event.outlier.unwrap_or(no);
     for no in numbers.iter().chain([&own]) {
@@ -65,6 +71,28 @@ pub fn state_before(
         state: events(from, room, numbers)?,
         auth_chain: events(from, room, chain)?,
     }))
+}
+
+/// Members given all the same when the others are omitted: a room without a name is shown by theirs.
+const MOST_HEROES: usize = 5;
+
+/// Members that are looked at for these.
+const MOST_LOOKED_AT: usize = 50;
+
+fn heroes(from: &impl Read, room: RoomSn, members: BTreeSet<EventNo>) -> Result<Vec<EventNo>> {
+    let members: Vec<EventNo> = members.into_iter().take(MOST_LOOKED_AT).collect();
+    let mut heroes = Vec::new();
+    for (no, event) in event_log::get_many(from, room, &members)? {
+        let content = json::member(&event.json, "content").unwrap_or("{}");
+        let membership = json::member(content, "membership").and_then(json::string);
+        if matches!(membership.as_deref(), Some("join" | "invite")) {
+            heroes.push(no);
+        }
+        if heroes.len() == MOST_HEROES {
+            break;
+        }
+    }
+    Ok(heroes)
 }
 
 fn events(from: &impl Read, room: RoomSn, numbers: BTreeSet<EventNo>) -> Result<Vec<StoredEvent>> {

@@ -64,7 +64,7 @@ pub(crate) const STRIPPED_STATE: Table<(UserSn, RoomSn), Blob> =
     Table::source(Family::Rooms, 4, "stripped_state");
 /// Memberships of local users in rooms that this server is not in.
 pub(crate) const OUTSIDE: Table<(RoomSn, UserSn), Outside> =
-    Table::source(Family::Rooms, 21, "outside");
+    Table::source(Family::Rooms, 22, "outside");
 /// Events that refer to an event, by the id of that.
 pub(crate) const RELATIONS: Table<(RoomSn, String, EventNo), Relation> =
     Table::derived(Family::Rooms, 5, "relations", "rooms::check");

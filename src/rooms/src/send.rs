@@ -180,7 +180,13 @@ pub fn state(writer: &mut RoomWriter<'_>, new: &NewEvent<'_>) -> Result<EventId>
 pub fn redaction(writer: &mut RoomWriter<'_>, new: &NewEvent<'_>) -> Result<(EventNo, EventId)> {
     let target = new.redacts.unwrap_or_default();
     let room = writer.room();
-    let no = event_log::find_in(writer.txn(), room, target)?.ok_or(Error::UnknownEvent)?;
+    let Some(no) = event_log::find_in(writer.txn(), room, target)? else {
+        // Other servers may have it; each judges the redaction when it has both.
+        return match crate::servers::any_known(writer.txn(), room)? {
+            true => writer.append(new),
+            false => Err(Error::UnknownEvent),
+        };
+    };
     let event = event_log::get(writer.txn(), room, no)?.ok_or(Error::UnknownEvent)?;
     let kind = string_member(&event.json, "type").unwrap_or_default();
     if kind == "m.room.create" {

@@ -17,7 +17,7 @@ fn since(world: &World, user: UserSn) -> Option<Position> {
     let mut problems = Vec::new();
     rooms::check::all(&view, &mut |what| problems.push(what), &mut |_| ()).unwrap();
     assert_eq!(problems, [""; 0]);
-    followed::since(&view, user, &mut OurStays::default()).unwrap()
+    followed::since(&view, user, &mut OurStays::default(), Position::ZERO).unwrap()
 }
 
 fn new_room(world: &mut World) -> RoomSn {

@@ -62,7 +62,13 @@ fn these(texts: [&str; 5]) -> Vec<Option<String>> {
 
 #[test]
 fn a_server_sees_what_its_users_saw() {
-    let all = ["before", "while there", "while away", "while invited", "now"];
+    let all = [
+        "before",
+        "while there",
+        "while away",
+        "while invited",
+        "now",
+    ];
     assert_eq!(told("shared"), these(all));
     assert_eq!(told("world_readable"), these(all));
     let invited = ["", "while there", "", "while invited", "now"];

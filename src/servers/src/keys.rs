@@ -200,9 +200,11 @@ pub fn keep(txn: &mut Txn, document: &KeyDocument, source: Source, now_ms: u64) 
             SERVER_KEYS.delete(txn, &(server.clone(), key_id.clone()));
         }
     }
-    for (key_id, key) in told {
+    for (key_id, mut key) in told {
         let known = kept.get(key_id);
         if source == Source::Direct || known.is_none_or(|known| known.may_become(&key)) {
+            // The same key, told for longer, is still one that came from the server itself.
+            key.direct |= known.is_some_and(|known| known.direct && known.public == key.public);
             SERVER_KEYS.put(txn, &(server.clone(), key_id.clone()), &key);
         }
     }

@@ -24,7 +24,7 @@ use crate::schema::{DESTINATIONS, OUTGOING, PROGRESS, SENT, TO_SERVER};
 pub struct Outgoing {
     /// Servers that get it whether or not they are in the room.
     pub also: Vec<String>,
-    /// It goes to none but these.
+    /// The event goes to none but these.
     pub only: bool,
     /// The server that has it already, or nothing.
     pub except: String,

@@ -145,8 +145,8 @@ async fn join_elsewhere(
     Ok(node.join_elsewhere(&wanted).await?)
 }
 
-/// The id of a room, and other servers that may be in it: those that the client or the alias names, the server of
-/// who invited the user, those that are known to be in it, the one that made it.
+/// The id of a room, and other servers that may be in it: those that the client or the alias names and the server of
+/// who invited the user; without any, those that are known to be in it, and the one that made it.
 async fn room_and_servers(
     app: &App,
     session: &Session,
@@ -163,13 +163,21 @@ async fn room_and_servers(
         (resolved.room_id.clone(), servers)
     };
     let view = node.view();
-    if let Some(room) = find_room(app, &room_id)? {
+    let room = find_room(app, &room_id)?;
+    if let Some(room) = room {
         servers.extend(rooms::members::inviting_server(&view, session.user, room)?);
-        servers.extend(rooms::servers::joined(&view, room)?);
     }
-    servers.extend(event::identifier::domain(&room_id).map(str::to_owned));
     let mut known = HashSet::new();
-    servers.retain(|server| server != node.server_name() && known.insert(server.clone()));
+    let mut is_other =
+        |server: &String| server != node.server_name() && known.insert(server.clone());
+    servers.retain(&mut is_other);
+    if servers.is_empty() {
+        if let Some(room) = room {
+            servers.extend(rooms::servers::joined(&view, room)?);
+        }
+        servers.extend(event::identifier::domain(&room_id).map(str::to_owned));
+        servers.retain(&mut is_other);
+    }
     Ok((room_id, servers))
 }
 

@@ -85,8 +85,11 @@ async fn authenticate(request: Request, app: &App) -> Result<Signed, ApiError> {
         .map_err(|_| ApiError::not_json("The request's body is not UTF-8"))?;
     let content = (!content.trim().is_empty()).then_some(content);
     let destination = node.server_name();
-    let signed = signed_bytes(method.as_str(), target, &origin, destination, content)
-        .map_err(|error| ApiError::not_json(error.to_string()))?;
+    // Of a long body both this and the signature take milliseconds.
+    let signed = off_the_runtime(body.len(), || {
+        signed_bytes(method.as_str(), target, &origin, destination, content)
+    });
+    let signed = signed.map_err(|error| ApiError::not_json(error.to_string()))?;
     verify(app, &claims, &signed).await?;
     node.judge_request(Direction::In, &origin, target)
         .map_err(|reason| ApiError::forbidden(reason.to_string()))?;
@@ -123,7 +126,8 @@ async fn verify(app: &App, claims: &[Authorization], signed: &[u8]) -> Result<()
     let mut verified = false;
     for claim in claims {
         let (origin, key_id) = (claim.origin.as_str(), claim.key.as_str());
-        let fits = |key: VerifyKey| key.verifies(signed, &claim.sig);
+        let fits =
+            |key: VerifyKey| off_the_runtime(signed.len(), || key.verifies(signed, &claim.sig));
         let Some(key) = node.request_key(origin, key_id).await? else {
             continue;
         };
@@ -144,6 +148,17 @@ async fn verify(app: &App, claims: &[Authorization], signed: &[u8]) -> Result<()
     Err(unauthorized(format!(
         "No key of {origin} that signed the request could be had"
     )))
+}
+
+/// Bodies longer than this are worked on where other requests do not wait for it.
+const LONG_BYTES: usize = 256 << 10;
+
+/// Does work over so many bytes; if they are many, another thread takes over the requests of this one meanwhile.
+fn off_the_runtime<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
+    match bytes > LONG_BYTES {
+        true => tokio::task::block_in_place(work),
+        false => work(),
+    }
 }
 
 fn unauthorized(message: impl Into<std::borrow::Cow<'static, str>>) -> ApiError {

@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 
 use super::Request;
 use super::accounts::{self, AccountsError, New};
+use super::federation;
 use super::output::Output;
 use super::rooms::{self as operator_rooms, RoomError, Wanted};
 use crate::{backup, database};
@@ -107,6 +108,18 @@ pub fn execute(
             operator_rooms::check(app.node(), &room, quick, out)?;
         }
         Request::JobList => jobs(app.node(), out)?,
+        Request::FederationList { json } => federation::list(app.node(), json, out)?,
+        Request::FederationShow { server, json } => {
+            federation::show(app.node(), &server, json, out)?;
+        }
+        Request::FederationRetry { server } => {
+            // Tasks are started.
+            let _runtime = runtime.enter();
+            out.print(match app.node().retry_now(&server) {
+                true => format!("trying {server:?}"),
+                false => format!("nothing waits for {server:?}"),
+            });
+        }
         Request::DatabaseBackup { folder } => {
             backup::write(app.node(), &folder)?;
             out.print(format!("the backup is in {}", folder.display()));

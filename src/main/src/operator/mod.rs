@@ -1,4 +1,5 @@
-//! What the operator asks of a server's data, by `meyrin user`, `meyrin db`, `meyrin room` and `meyrin job`.
+//! What the operator asks of a server's data, by `meyrin user`, `meyrin db`, `meyrin room`, `meyrin job` and
+//! `meyrin federation`.
 //!
 //! A running server is asked through a unix socket in the data folder, which only its user can reach; the data
 //! of a stopped one are opened directly. Both run the same code, [`execute::execute`].
@@ -7,6 +8,7 @@
 mod accounts;
 pub mod connect;
 pub mod execute;
+mod federation;
 pub mod listener;
 mod output;
 pub mod rooms;
@@ -89,6 +91,12 @@ pub enum Request {
     },
     /// The jobs that are not done.
     JobList,
+    /// The servers that something waits for.
+    FederationList { json: bool },
+    /// How it stands with a server.
+    FederationShow { server: String, json: bool },
+    /// Try a server now.
+    FederationRetry { server: String },
     /// Write a copy of the database into a new folder.
     DatabaseBackup {
         /// Absolute; must not be there yet.
@@ -112,6 +120,9 @@ impl Request {
             Request::RoomState { room, .. } => format!("room state {room:?}"),
             Request::RoomCheck { room, .. } => format!("room check {room:?}"),
             Request::JobList => "job list".to_owned(),
+            Request::FederationList { .. } => "federation list".to_owned(),
+            Request::FederationShow { server, .. } => format!("federation show {server:?}"),
+            Request::FederationRetry { server } => format!("federation retry {server:?}"),
             Request::DatabaseBackup { folder } => format!("db backup {}", folder.display()),
         }
     }

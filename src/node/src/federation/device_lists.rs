@@ -78,7 +78,10 @@ impl Node {
         };
         let _guard = self.lock(Lock::User(user)).await;
         let mut txn = self.begin();
-        let Some(followed) = followed::since(&txn, user, &mut OurStays::default())? else {
+        // If nothing is kept, it is enough that the user is followed.
+        let enough = remote::kept_as_of(&txn, user)?.unwrap_or(Position::PENDING);
+        let followed = followed::since(&txn, user, &mut OurStays::default(), enough)?;
+        let Some(followed) = followed else {
             remote::forget(&mut txn, user)?;
             let last = self.write_unless_empty(txn, Touched::nobody())?;
             return Ok(last.map(Some));

@@ -13,7 +13,7 @@ use event::auth::Membership;
 use event::identifier;
 use names::{RoomSn, UserSn};
 use rooms::receipts::{self, Receipt, ReceiptKind};
-use rooms::{event_log, members, server_acl, servers};
+use rooms::{event_log, followed, members, server_acl};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use store::View;
@@ -28,7 +28,7 @@ const TYPING_MS: u64 = 60_000;
 const MOST_RECEIPTS: usize = 1_000;
 /// Presences that are taken from one EDU.
 const MOST_PRESENCES: usize = 500;
-/// Memberships that are looked at for the presences of one EDU.
+/// Rooms that are looked at for the presences of one EDU.
 const MOST_LOOKS: usize = 2_000;
 /// The longest status, in bytes.
 const MOST_STATUS: usize = 1_024;
@@ -175,7 +175,6 @@ impl Node {
             Err(error) => return Ok(pass_over(origin, "m.presence", &error)),
         };
         let view = self.view();
-        let mut rooms: Option<Vec<RoomSn>> = None;
         let mut looks = MOST_LOOKS;
         for push in content.push.into_iter().take(MOST_PRESENCES) {
             let push: PresenceOf = match serde_json::from_str(push.get()) {
@@ -192,14 +191,7 @@ impl Node {
                 pass_over(origin, "m.presence", &"there is no such presence");
                 continue;
             };
-            let rooms = match &rooms {
-                Some(rooms) => rooms,
-                None => {
-                    let with = servers::rooms_with(&view, origin).take(MOST_LOOKS);
-                    rooms.insert(with.collect::<Result<_, _>>()?)
-                }
-            };
-            let touched = self.sharing_with(&view, user, rooms, &mut looks)?;
+            let touched = self.sharing_with(&view, user, &mut looks)?;
             let known = self.memory.presence.get(user);
             if touched.users.is_empty() && known.is_none() {
                 continue;
@@ -242,24 +234,22 @@ impl Node {
         Ok(())
     }
 
-    /// The local users in those of the rooms that a user of another server is joined to.
+    /// The local users who share a room with a user of another server.
     fn sharing_with(
         &self,
         view: &View,
         user: UserSn,
-        rooms: &[RoomSn],
         looks: &mut usize,
     ) -> Result<Touched, NodeError> {
         let mut all = roaring::RoaringBitmap::new();
-        for room in rooms {
+        for row in followed::rooms_of(view, user) {
+            let (room, _) = row?;
             if *looks == 0 {
                 break;
             }
             *looks -= 1;
-            if members::membership(view, *room, user)? == Membership::Join {
-                self.audience
-                    .with(|| self.store.head(), *room, |joined| all |= joined)?;
-            }
+            self.audience
+                .with(|| self.store.head(), room, |joined| all |= joined)?;
         }
         Ok(Touched {
             users: all.iter().map(UserSn).collect(),

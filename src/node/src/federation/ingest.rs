@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use event::{EventId, RoomRules};
 use names::RoomSn;
-use rooms::ingest::{self, Arrival, Need, Received, Verdict, Verified};
+use rooms::ingest::{self, Arrival, Need, Received, Refusal, Verdict, Verified};
 use rooms::{RoomWriter, event_log};
 use store::Read;
 use tokio::task::JoinSet;
@@ -81,6 +81,8 @@ pub(super) struct Ingest<'a> {
     pub(super) peer: &'a str,
     rounds: u32,
     gap_rounds: u32,
+    /// The peer does not tell auth chains: their events are asked for.
+    tells_no_chains: bool,
     until: Instant,
 }
 
@@ -151,6 +153,7 @@ impl<'a> Ingest<'a> {
             peer,
             rounds: 0,
             gap_rounds: 0,
+            tells_no_chains: false,
             until: Instant::now() + PATIENCE,
         })
     }
@@ -222,17 +225,7 @@ impl<'a> Ingest<'a> {
             Need::PrevEvents(_) => self.fill_gap(item).await,
             Need::AuthEvents(missing) => {
                 self.take_round()?;
-                let chain = self
-                    .node
-                    .fetch_event_auth(self.peer, self.room_id, event_id)
-                    .await;
-                let before = match chain {
-                    Ok(events) => self.outliers(events).await?,
-                    Err(error) => {
-                        tracing::debug!(%error, peer = self.peer, "no auth chain, asking for its events");
-                        self.single_events(&missing).await?
-                    }
-                };
+                let before = self.authorising(event_id, &missing).await?;
                 self.must_bring_something(item, before)
             }
             Need::State(missing) => {
@@ -247,6 +240,25 @@ impl<'a> Ingest<'a> {
                 self.must_bring_something(item, before)
             }
         }
+    }
+
+    /// The events that authorise one, with all that authorise those if the peer tells it.
+    async fn authorising(
+        &mut self,
+        event_id: &EventId,
+        missing: &[EventId],
+    ) -> Result<Vec<Item>, NodeError> {
+        if !self.tells_no_chains {
+            let (node, peer) = (self.node, self.peer);
+            match node.fetch_event_auth(peer, self.room_id, event_id).await {
+                Ok(events) => return self.outliers(events).await,
+                Err(error) => {
+                    tracing::debug!(%error, peer, "no auth chain, asking for its events");
+                    self.tells_no_chains = true;
+                }
+            }
+        }
+        self.single_events(missing).await
     }
 
     fn must_bring_something(&self, item: &Item, before: Vec<Item>) -> Result<Provided, NodeError> {
@@ -275,12 +287,17 @@ impl<'a> Ingest<'a> {
                 .await;
             match events {
                 Ok(events) => {
-                    let events = self.new_events(events).await?;
+                    let (events, malformed) = self.judged(events).await?;
                     let events = ingest::in_prev_order(events)?;
                     let leads_here = events.iter().any(|event| {
                         let mut prev_events = item.event.pdu().prev_events();
                         prev_events.any(|id| event.pdu().event_id().as_str() == id)
                     });
+                    if !leads_here && malformed {
+                        // What follows it would stand on something that can't be told.
+                        let why = "it follows something that is no event";
+                        return Err(NodeError::Unobtainable(why));
+                    }
                     if leads_here {
                         let before = events.into_iter().map(|event| Item {
                             event,
@@ -386,21 +403,30 @@ impl<'a> Ingest<'a> {
 
     /// Those of the events that hold, are of the room, and are not here yet.
     pub(super) async fn new_events(&self, events: Vec<Bytes>) -> Result<Vec<Verified>, NodeError> {
+        Ok(self.judged(events).await?.0)
+    }
+
+    /// As [`Ingest::new_events`], and whether anything among them is no event at all.
+    async fn judged(&self, events: Vec<Bytes>) -> Result<(Vec<Verified>, bool), NodeError> {
         let verified = self.node.verify_events(self.rules, events).await?;
         let mut new: BTreeMap<EventId, Verified> = BTreeMap::new();
+        let mut malformed = false;
         for event in verified {
             match event {
                 Ok(event) if event.pdu().room_id() == self.room_id => {
                     new.insert(event.pdu().event_id().clone(), event);
                 }
                 Ok(_) => tracing::debug!(peer = self.peer, "got an event of another room"),
-                Err(error) => tracing::debug!(%error, peer = self.peer, "got a bad event"),
+                Err(error) => {
+                    malformed |= matches!(error, Refusal::Format(_));
+                    tracing::debug!(%error, peer = self.peer, "got a bad event");
+                }
             }
         }
         let ids = new.keys().cloned().collect();
         let missing = missing_of(&self.node.store().head(), self.room, ids)?;
         new.retain(|id, _| missing.binary_search(id).is_ok());
-        Ok(new.into_values().collect())
+        Ok((new.into_values().collect(), malformed))
     }
 }
 

@@ -12,6 +12,7 @@ use event::auth::Membership;
 use event::{AuthEvent, EventIdFormat, Pdu, RoomRules, RoomVersion, identifier, json};
 use names::{RoomSn, UserSn};
 use remote::{RemoteError, Request, path};
+use rooms::ingest::{Arrival, Need, Received, Verdict, Verified};
 use rooms::membership::{MemberProfile, member_content};
 use rooms::template::sealed;
 use rooms::{Outline, RoomWriter, members};
@@ -93,9 +94,38 @@ impl Node {
             .verify_one(rules, Bytes::from(signed))
             .await
             .map_err(not_signed)?;
-        let room_id = unsigned.pdu.room_id();
-        self.take_in_one(room, room_id, server, verified).await?;
-        self.relay(room, unsigned.pdu.event_id()).await
+        self.take_in_own(room, &verified).await
+    }
+
+    /// Takes in an event that was made here and signed elsewhere as well, and sends it to the servers of the room. Nothing
+    /// of it is kept if the room does not allow it any more.
+    pub(crate) async fn take_in_own(
+        &self,
+        room: RoomSn,
+        event: &Verified,
+    ) -> Result<(), NodeError> {
+        for _ in 0..2 {
+            let received = |writer: &mut RoomWriter<'_>| -> Result<Option<Need>, NodeError> {
+                match writer.receive(event, Arrival::Live)? {
+                    Received::Need(need) => Ok(Some(need)),
+                    Received::Known(_) => Ok(None),
+                    Received::Stored { verdict, .. } => match verdict {
+                        Verdict::Accepted => Ok(None),
+                        Verdict::Rejected(error) | Verdict::SoftFailed(error) => {
+                            Err(rooms::Error::NotAllowed(error).into())
+                        }
+                    },
+                }
+            };
+            match self.change_room(room, received).await? {
+                Some(Need::Users(users)) => self.names().number_users(self.store(), &users)?,
+                Some(_) => break,
+                None if self.names().is_local_id(event.pdu().sender()) => return Ok(()),
+                // Made in the name of a user of another server.
+                None => return self.relay(room, event.pdu().event_id()).await,
+            }
+        }
+        Err(NodeError::Unobtainable("the room has changed meanwhile"))
     }
 
     /// Makes an invitation that is allowed now, without taking it into the room; nothing if the user is invited so already.

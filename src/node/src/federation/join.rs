@@ -286,9 +286,10 @@ impl Node {
                 Ok((txn, entered))
             };
             match self.run(Lane::Bulk, work).await?? {
-                (txn, Entered::Done(effects)) => {
-                    self.commit_room(guard, txn, touched(room, &effects))
-                        .await?;
+                (mut txn, Entered::Done(effects)) => {
+                    let mut touched = touched(room, &effects);
+                    self.note_joined(&mut txn, room, &effects, &mut touched)?;
+                    self.commit_room(guard, txn, touched).await?;
                     break;
                 }
                 (_, Entered::Need(Need::Users(users))) => {

@@ -49,8 +49,11 @@ const NOTARY_AGAIN_MS: u64 = 300_000;
 /// How long one answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Servers asked at once, by all who need keys.
-const MOST_AT_ONCE: usize = 64;
+/// Servers asked at once for the keys of events.
+const MOST_AT_ONCE: usize = 128;
+
+/// Servers asked at once because of requests whose senders are not known yet.
+const MOST_FOR_STRANGERS: usize = 64;
 
 /// From so many servers on, notaries are asked first: many of an old room's are gone.
 const MANY: usize = 9;
@@ -61,6 +64,15 @@ const MOST_IN_A_QUESTION: usize = 100;
 /// Servers whose keys are kept in memory.
 const MOST_KNOWN: usize = 10_000;
 
+/// On whose behalf a server is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Behalf {
+    /// Of this server, for events that it was given by servers it knows.
+    House,
+    /// Of anybody who sent a request.
+    Stranger,
+}
+
 /// The keys of other servers.
 pub struct KeyRing {
     known: Cache<Box<str>, Arc<ServerKeys>>,
@@ -69,6 +81,8 @@ pub struct KeyRing {
     unknown_to_notaries: Cache<Box<str>, u64>,
     asking: Mutex<HashMap<Box<str>, Weak<tokio::sync::Mutex<()>>>>,
     slots: Semaphore,
+    /// For what strangers make this server ask: they can't hold up the checking of events.
+    strangers_slots: Semaphore,
 }
 
 #[derive(Clone, Copy)]
@@ -85,6 +99,7 @@ impl Default for KeyRing {
             unknown_to_notaries: Cache::new(MOST_KNOWN),
             asking: Mutex::default(),
             slots: Semaphore::new(MOST_AT_ONCE),
+            strangers_slots: Semaphore::new(MOST_FOR_STRANGERS),
         }
     }
 }
@@ -195,7 +210,10 @@ impl Node {
         server_name: &str,
         key_id: &str,
     ) -> Result<Option<VerifyKey>, NodeError> {
-        match self.ask_directly(server_name, |_| true).await {
+        match self
+            .ask_directly(server_name, Behalf::Stranger, |_| true)
+            .await
+        {
             Err(AskError::Node(error)) => return Err(error),
             Err(error) => tracing::debug!(server_name, %error, "no newer keys"),
             Ok(()) => {}
@@ -218,7 +236,8 @@ impl Node {
         tokio::spawn(async move {
             let seen_ms = known.fetched_ms();
             let worth_it = |keys: &ServerKeys| keys.fetched_ms() == seen_ms;
-            if let Err(error) = node.ask_directly(&server_name, worth_it).await {
+            let asked = node.ask_directly(&server_name, Behalf::House, worth_it);
+            if let Err(error) = asked.await {
                 tracing::debug!(server_name, %error, "keys could not be refreshed");
             }
         });
@@ -246,7 +265,12 @@ impl Node {
             let node = Arc::clone(self);
             asked.spawn(async move {
                 let worth_it = |keys: &ServerKeys| !is_satisfied(keys, &wanted);
-                let answer = node.ask_directly(&wanted.server_name, worth_it).await;
+                let behalf = match wanted.purpose {
+                    Purpose::Now(_) => Behalf::Stranger,
+                    Purpose::EventOf(_) | Purpose::OldEvent => Behalf::House,
+                };
+                let asked = node.ask_directly(&wanted.server_name, behalf, worth_it);
+                let answer = asked.await;
                 (wanted.server_name, answer)
             });
         }
@@ -299,6 +323,7 @@ impl Node {
     pub(super) async fn ask_directly(
         &self,
         server_name: &str,
+        behalf: Behalf,
         worth_it: impl Fn(&ServerKeys) -> bool,
     ) -> Result<(), AskError> {
         let turn = self.key_ring.turn(server_name);
@@ -311,7 +336,11 @@ impl Node {
         {
             return Ok(());
         }
-        let _slot = self.key_ring.slots.acquire().await;
+        let slots = match behalf {
+            Behalf::House => &self.key_ring.slots,
+            Behalf::Stranger => &self.key_ring.strangers_slots,
+        };
+        let _slot = slots.acquire().await;
         match self.published_keys(server_name).await {
             Ok(document) => {
                 self.key_ring.failures.remove(server_name);
@@ -406,7 +435,7 @@ impl Node {
         // Its own keys come from itself alone.
         let now_ms = self.now_ms();
         let stale = |keys: &ServerKeys| keys.refresh_at_ms() <= now_ms;
-        self.ask_directly(notary, stale).await?;
+        self.ask_directly(notary, Behalf::House, stale).await?;
         if self.key_ring.is_left_alone(notary, now_ms) {
             return Err(RemoteError::Unreachable("it failed lately".to_owned()).into());
         }

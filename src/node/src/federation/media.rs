@@ -17,10 +17,13 @@ use quick_cache::sync::Cache;
 use remote::{Download, RemoteError, Request};
 use tokio::sync::{Semaphore, watch};
 
-use crate::{MediaUpload, Node, NodeError, Touched};
+use crate::{Lock, MediaUpload, Node, NodeError, Touched};
 
 /// Fetches under way at once.
 const MOST_FETCHES: usize = 64;
+
+/// Of these from one server.
+const MOST_FETCHES_OF_A_SERVER: u8 = 8;
 
 /// How long one fetch may take.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(300);
@@ -180,6 +183,11 @@ impl Node {
     }
 
     async fn fetch_media(&self, key: MediaKey, server: &str, media_id: &MediaId) -> Fetched {
+        // A slow server keeps its own media waiting, not that of others.
+        let lane = key.as_bytes()[0] % MOST_FETCHES_OF_A_SERVER;
+        let _turn_at_server = self
+            .lock(Lock::Named(format!("media of {server}, {lane}")))
+            .await;
         let _turn = self.media_fetches.turns.acquire().await;
         // Another fetch may have ended since it was looked for.
         let lookup = media::lookup(&self.store.head(), key, self.now_ms());
@@ -227,19 +235,25 @@ impl Node {
         let mut reader = Reader::new(claimed).map_err(bad)?;
         let mut upload = self.begin_upload(key, max_bytes);
         let mut part = None;
+        let mut elsewhere = None;
         while let Some(bytes) = download.next().await? {
             for piece in reader.push(&bytes).map_err(bad)? {
                 match piece {
-                    Piece::Head(head) if head.location.is_some() => {
-                        let text = "content that lies elsewhere".to_owned();
-                        return Err(RemoteError::BadAnswer(text).into());
+                    Piece::Head(head) => {
+                        elsewhere.clone_from(&head.location);
+                        part = Some(head);
                     }
-                    Piece::Head(head) => part = Some(head),
+                    Piece::Content(_) if elsewhere.is_some() => {}
                     Piece::Content(content) => upload.write(&content).await?,
                 }
             }
         }
         reader.finish().map_err(bad)?;
+        if let Some(url) = elsewhere {
+            let max_bytes = usize::try_from(max_bytes).unwrap_or(usize::MAX);
+            let content = self.remote.download_from(&url, FETCH_TIMEOUT, max_bytes);
+            return self.download_plain(upload, content.await?).await;
+        }
         let part = part.unwrap_or_default();
         let disposition = part.content_disposition.as_deref();
         self.finish_fetch(upload, part.content_type.as_deref(), disposition)
@@ -259,11 +273,13 @@ impl Node {
             &[server, media_id.as_str()],
             &[("allow_remote", "false"), ("timeout_ms", UPLOAD_TIMEOUT_MS)],
         );
-        let mut download: Download = self
-            .remote
-            .download(server, request(path, max_bytes))
-            .await?;
-        let mut upload = self.begin_upload(key, max_bytes);
+        let content = self.remote.download(server, request(path, max_bytes));
+        let upload = self.begin_upload(key, max_bytes);
+        self.download_plain(upload, content.await?).await
+    }
+
+    /// Content that is the whole body of an answer.
+    async fn download_plain(&self, mut upload: MediaUpload, mut download: Download) -> Fetched {
         while let Some(bytes) = download.next().await? {
             upload.write(&bytes).await?;
         }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use servers::keys::{self, ServerKeys};
 use tokio::task::JoinSet;
 
-use super::key_ring::{AskError, WantedKeys, is_satisfied};
+use super::key_ring::{AskError, Behalf, WantedKeys, is_satisfied};
 use crate::{Node, NodeError};
 
 impl Node {
@@ -32,7 +32,8 @@ impl Node {
                 let worth_it = |keys: &ServerKeys| {
                     keys.refresh_at_ms() <= now_ms || !is_satisfied(keys, &wanted)
                 };
-                node.ask_directly(&wanted.server_name, worth_it).await
+                node.ask_directly(&wanted.server_name, Behalf::Stranger, worth_it)
+                    .await
             });
         }
         while let Some(ended) = asked.join_next().await {

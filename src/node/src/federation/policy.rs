@@ -73,6 +73,11 @@ impl Node {
             && partner(federation, server_name).is_none_or(|partner| shares_room(partner, room_id))
     }
 
+    /// Whether only some rooms, users or files are for a server.
+    pub fn is_limited_partner(&self, server_name: &str) -> bool {
+        partner(&self.config().federation, server_name).is_some()
+    }
+
     /// Whether a user of this server may be seen by another server.
     pub fn may_share_user(&self, server_name: &str, user_id: &str) -> bool {
         let federation = &self.config().federation;

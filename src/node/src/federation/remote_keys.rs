@@ -21,7 +21,7 @@ use store::{Position, Read, View};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use users::keys::device_lists;
-use users::keys::remote::RemoteKeys;
+use users::keys::remote::{self as kept, RemoteKeys};
 
 use crate::{Lane, Lock, Node, NodeError, Touched};
 
@@ -167,12 +167,7 @@ impl Node {
             };
             let mut last_changed = Position::ZERO;
             if let Some(user) = self.names.known_user(view, &user_id)? {
-                let followed = followed::since(view, user, &mut ours)?;
-                let is_current = match followed {
-                    Some(followed) => users::keys::remote::is_current(view, user, followed)?,
-                    None => false,
-                };
-                if is_current {
+                if self.has_current_keys(view, user, &mut ours)? {
                     plan.kept.push((user_id, user));
                     continue;
                 }
@@ -182,6 +177,21 @@ impl Node {
             of_server.push((user_id, last_changed));
         }
         Ok(plan)
+    }
+
+    fn has_current_keys(
+        &self,
+        view: &View,
+        user: UserSn,
+        ours: &mut OurStays,
+    ) -> Result<bool, NodeError> {
+        let Some(as_of) = kept::kept_as_of(view, user)? else {
+            return Ok(false);
+        };
+        match followed::since(view, user, ours, as_of)? {
+            Some(followed) => Ok(kept::is_current(view, user, followed)?),
+            None => Ok(false),
+        }
     }
 
     /// Joins the requests under way that are new enough, and begins others for the rest.
@@ -265,8 +275,8 @@ impl Node {
             };
             let _guard = self.lock(Lock::User(user)).await;
             let mut txn = self.begin();
-            let followed = followed::since(&txn, user, &mut OurStays::default())?;
-            let touched = match users::keys::remote::keep(&mut txn, user, keys, as_of, followed)? {
+            let followed = followed::since(&txn, user, &mut OurStays::default(), as_of)?;
+            let touched = match kept::keep(&mut txn, user, keys, as_of, followed)? {
                 true => self.keys_changed(user)?,
                 false => Touched::nobody(),
             };

@@ -112,14 +112,11 @@ impl Node {
             };
             let event = Bytes::from(pdu.json().to_owned());
             let verified = self.verify_one(rules, event).await?;
-            let own = self.server_name().to_owned();
-            let taken_in = self.take_in_one(room, &invite.room_id, &own, verified);
-            taken_in.await.map_err(|error| match error {
+            let taken_in = self.take_in_own(room, &verified).await;
+            return taken_in.map_err(|error| match error {
                 NodeError::Rooms(error) => error.into(),
                 error => EntryRefusal::Failed(error),
-            })?;
-            self.relay(room, pdu.event_id()).await?;
-            return Ok(());
+            });
         }
         let server = identifier::domain(&invite.sender).unwrap_or_default();
         if server == self.server_name() || !identifier::is_server_name(server) {

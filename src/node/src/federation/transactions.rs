@@ -128,13 +128,14 @@ impl Node {
             return Ok(Vec::new());
         };
         let head = self.store().head();
-        let is_denied = !server_acl::allows(&head, self.rooms_cache(), room, origin)?;
+        let is_denied = !server_acl::allows(&head, self.rooms_cache(), room, origin)?
+            || !self.may_share_room(origin, &room_id);
         let mut outcomes = Vec::new();
         let mut good = Vec::new();
         for verified in self.verify_events(rules, events).await? {
             match verified {
                 Ok(event) if is_denied => {
-                    let why = "the server is denied by the room's access control list";
+                    let why = "the server is denied by the room's access control list, or by this server's rules";
                     outcomes.push((event.pdu().event_id().clone(), Some(why.to_owned())));
                 }
                 Ok(event) => good.push(event),

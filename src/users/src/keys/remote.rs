@@ -86,6 +86,12 @@ pub fn is_current(from: &impl Read, user: UserSn, followed: Position) -> Result<
     Ok(list.is_some_and(|list| list.is_current(followed)))
 }
 
+/// Where this server was when it asked for the kept keys of a user; none if nothing is kept that could be current.
+pub fn kept_as_of(from: &impl Read, user: UserSn) -> Result<Option<Position>> {
+    let list = REMOTE_LISTS.get(from, &user)?;
+    Ok(list.filter(|list| list.complete).map(|list| list.as_of))
+}
+
 /// A device as its server shows it.
 #[derive(Clone, Debug)]
 struct RemoteDevice {

@@ -10,6 +10,8 @@ use super::*;
 use crate::testing::{commit, store};
 use crate::{Error, devices};
 
+mod remote;
+
 const ALICE: Owner<'static> = Owner {
     user: UserSn(1),
     user_id: "@alice:x",

@@ -240,9 +240,13 @@ impl Node {
         for message in &waiting {
             write_edu(edus.next(), "m.direct_to_device", &message.content);
         }
+        let is_limited = self.is_limited_partner(server);
         for (position, news) in &parts.items {
             match news {
                 News::Event { room, place } => {
+                    if is_limited && !self.may_share_room(server, &names::room_id(view, *room)?) {
+                        continue;
+                    }
                     if let Some(event) = event_log::get(view, *room, EventNo(*place))? {
                         pdus.next().extend_from_slice(event.json.as_bytes());
                     }

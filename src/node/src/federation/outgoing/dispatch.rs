@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use names::{RoomSn, UserSn};
 use rooms::receipts::Receipt;
@@ -12,6 +13,9 @@ use store::{Position, Read};
 use super::recipients::{self, Found};
 use super::state::{Destination, State};
 use crate::{Lane, Node, NodeError};
+
+/// Until it is tried again.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
 
 impl Node {
     /// Hands out everything that is in the log by now, and looks after those that were nudged.
@@ -25,6 +29,8 @@ impl Node {
         }
         if let Err(error) = self.dispatch_log().await {
             tracing::error!(%error, "what goes to other servers could not be handed out");
+            tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
+            self.outgoing.news.notify_one();
         }
     }
 

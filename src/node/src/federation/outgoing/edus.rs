@@ -140,7 +140,9 @@ impl Node {
                     part: Part::Device(device.to_string()),
                 };
                 let previous = device_lists::previous(view, &change)?;
-                edus.push(device_update(view, &change, device, &user_id, previous)?);
+                let mut update = device_update(view, &change, device, &user_id, previous)?;
+                self.name_device(view, user, device, &mut update)?;
+                edus.push(edu("m.device_list_update", &update));
             }
             News::Devices(_) => {
                 let Some(position) = device_lists::last_changed(view, user)? else {
@@ -154,28 +156,43 @@ impl Node {
                         user,
                         part: Part::Device(device.clone()),
                     };
-                    edus.push(device_update(
-                        view,
-                        &change,
-                        device,
-                        &user_id,
-                        Some(position),
-                    )?);
+                    let previous = Some(position);
+                    let mut update = device_update(view, &change, device, &user_id, previous)?;
+                    self.name_device(view, user, device, &mut update)?;
+                    edus.push(edu("m.device_list_update", &update));
                 }
                 edus.extend(signing_key_update(view, user, &user_id)?);
             }
         }
         Ok(edus)
     }
+
+    /// Says the device's name, if other servers may know it.
+    fn name_device(
+        &self,
+        view: &View,
+        user: UserSn,
+        device: &str,
+        update: &mut Value,
+    ) -> Result<(), NodeError> {
+        if self.config().federation.share_device_names
+            && let Some(device) = users::devices::get(view, user, device)?
+            && let Some(name) = device.display_name
+        {
+            update["device_display_name"] = name.into();
+        }
+        Ok(())
+    }
 }
 
+/// The content of an `m.device_list_update`.
 fn device_update(
     view: &View,
     change: &DeviceChange,
     device: &str,
     user_id: &str,
     previous: Option<Position>,
-) -> Result<Vec<u8>, NodeError> {
+) -> Result<Value, NodeError> {
     let mut content = json!({
         "user_id": user_id,
         "device_id": device,
@@ -187,7 +204,7 @@ fn device_update(
     } else if let Some(keys) = query::device_keys(view, change.user, device)? {
         content["keys"] = serde_json::from_str(&keys).unwrap_or_default();
     }
-    Ok(edu("m.device_list_update", &content))
+    Ok(content)
 }
 
 /// The user's cross-signing keys, if there are any.

@@ -2,7 +2,7 @@
 
 use ::servers::outbox::{self, Outgoing};
 use event::auth::Membership;
-use event::identifier;
+use event::{identifier, json};
 use names::{RoomSn, UserSn};
 use rooms::{Effects, event_log, members, servers};
 use store::Txn;
@@ -44,6 +44,33 @@ impl Node {
         Ok(())
     }
 
+    /// Notes that a user of this server came into a room by way of another server, which sends the join to the others:
+    /// they are to be told of the user's devices.
+    ///
+    /// # Errors
+    /// If the room can't be read.
+    pub(crate) fn note_joined(
+        &self,
+        txn: &mut Txn,
+        room: RoomSn,
+        effects: &Effects,
+        touched: &mut Touched,
+    ) -> Result<(), rooms::Error> {
+        let Some(place) = effects.own.last() else {
+            return Ok(());
+        };
+        if let Some(user) = entered(txn, room, &effects.memberships)? {
+            let to = Outgoing {
+                only: true,
+                joined: Some(user.0),
+                ..Outgoing::default()
+            };
+            outbox::note_event(txn, room, place.0, &to);
+            touched.outgoing = true;
+        }
+        Ok(())
+    }
+
     /// Sends an event of another server, that came in by this one, on to the servers of the room. If it brought that
     /// server into the room, it is sent the newest events there: those that it may not know of.
     ///
@@ -66,12 +93,18 @@ impl Node {
         }
         let sender = self.names().user_id(&txn, event.sender)?;
         let from = identifier::domain(&sender).unwrap_or_default();
-        let to = Outgoing {
-            except: from.to_owned(),
-            ..Outgoing::default()
+        // What was made in a user's name by the server of another, as an invitation of an address is, their own lacks too.
+        let has_it = json::member(&event.json, "signatures")
+            .is_some_and(|signatures| json::member(signatures, from).is_some());
+        let to = match has_it {
+            true => Outgoing {
+                except: from.to_owned(),
+                ..Outgoing::default()
+            },
+            false => Outgoing::default(),
         };
         outbox::note_event(&mut txn, room, place.0, &to);
-        if servers::is_joined(&txn, room, from)? {
+        if has_it && servers::is_joined(&txn, room, from)? {
             let to = Outgoing {
                 also: vec![from.to_owned()],
                 only: true,

@@ -24,6 +24,7 @@ mod log;
 mod recipients;
 mod settle;
 mod state;
+mod status;
 pub mod to_device;
 
 use std::collections::{BTreeSet, HashMap};
@@ -34,14 +35,14 @@ use std::time::Duration;
 use names::UserSn;
 use parking_lot::Mutex;
 use servers::outbox;
-use store::{Position, Read};
+use store::Position;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::task::TaskTracker;
 
 use crate::{Node, NodeError, Touched};
 
-pub use state::DestinationStatus;
 use state::{Destination, State};
+pub use status::DestinationStatus;
 
 /// Requests under way to servers that answered the last one.
 const MOST_AT_WORK: usize = 256;
@@ -255,40 +256,5 @@ impl Node {
                 self.deliver_to(&destination);
             }
         }
-    }
-
-    /// The servers that something is sent to or could not be sent to, by name.
-    ///
-    /// # Errors
-    /// If they can't be read.
-    pub fn outgoing_status(&self) -> Result<Vec<DestinationStatus>, NodeError> {
-        let view = self.view();
-        let mut all = Vec::new();
-        for destination in self.outgoing.all() {
-            let waiting = outbox::count_to_device(&view, &destination.name, 1_000)?;
-            all.push(destination.status(waiting, self.outgoing.dispatched(), view.position()));
-        }
-        all.sort_by(|a, b| a.server.cmp(&b.server));
-        Ok(all)
-    }
-
-    /// Forgets how long a server has failed, and tries it now. False if nothing waits for it.
-    pub fn retry_now(self: &Arc<Self>, server: &str) -> bool {
-        let Some(destination) = self.outgoing.find(server) else {
-            return false;
-        };
-        {
-            let mut state = destination.state.lock();
-            if let Some(failing) = &mut state.failing {
-                let key = (failing.retry_at_ms, Arc::clone(&destination.name));
-                // Not there while it is being tried.
-                if !self.outgoing.retries.lock().remove(&key) {
-                    return true;
-                }
-                failing.retry_at_ms = 0;
-            }
-        }
-        self.deliver_to(&destination);
-        true
     }
 }

@@ -136,10 +136,19 @@ pub(super) fn for_all(
     for event in events {
         let (room, place, position) = (event.room, event.place, event.position);
         let mut to: BTreeSet<Arc<str>> = BTreeSet::new();
-        if !event.to.only {
+        if !event.to.only || event.to.joined.is_some() {
             let all = rooms.servers(room)?;
             let concerned = all.iter().filter(|(_, of)| of.concerns(EventNo(place)));
             to.extend(concerned.map(|(server, _)| Arc::clone(server)));
+        }
+        if let Some(user) = event.to.joined.map(UserSn) {
+            let known = rooms.sharing(user, Some(room))?;
+            for server in to.iter().filter(|server| !known.contains(*server)) {
+                items.push((Arc::clone(server), position, News::Devices(user)));
+            }
+        }
+        if event.to.only {
+            to.clear();
         }
         to.extend(
             event
@@ -149,12 +158,6 @@ pub(super) fn for_all(
                 .map(|server| Arc::from(server.as_str())),
         );
         to.remove(event.to.except.as_str());
-        if let Some(user) = event.to.joined.map(UserSn) {
-            let known = rooms.sharing(user, Some(room))?;
-            for server in to.iter().filter(|server| !known.contains(*server)) {
-                items.push((Arc::clone(server), position, News::Devices(user)));
-            }
-        }
         for server in to {
             items.push((server, position, News::Event { room, place }));
         }
@@ -184,17 +187,15 @@ pub(super) fn for_one(
     for event in events {
         let (room, place, position) = (event.room, event.place, event.position);
         let to = &event.to;
-        let in_room = !to.only && servers::is_concerned(view, room, server, EventNo(place))?;
-        let is_named = to.also.iter().any(|also| also == server);
-        if to.except == server || !(in_room || is_named) {
-            continue;
+        let in_room = servers::is_concerned(view, room, server, EventNo(place))?;
+        if let Some(user) = to.joined.filter(|_| in_room) {
+            // Whether it knew them before is not known any more: being told twice is no harm.
+            items.push((position, News::Devices(UserSn(user))));
         }
-        // Whether it knew them before is not known any more: being told twice is no harm.
-        items.extend(
-            to.joined
-                .map(|user| (position, News::Devices(UserSn(user)))),
-        );
-        items.push((position, News::Event { room, place }));
+        let is_named = to.also.iter().any(|also| also == server);
+        if to.except != server && (is_named || (in_room && !to.only)) {
+            items.push((position, News::Event { room, place }));
+        }
     }
     for change in changes {
         let user = change.user;

@@ -193,48 +193,4 @@ impl Destination {
             state: Mutex::default(),
         }
     }
-
-    pub fn status(
-        &self,
-        to_device: usize,
-        dispatched: Position,
-        head: Position,
-    ) -> DestinationStatus {
-        let state = self.state.lock();
-        let failing = state.failing.as_ref();
-        DestinationStatus {
-            server: self.name.to_string(),
-            failing_since_ms: failing.map(|failing| failing.since_ms),
-            retry_at_ms: failing.map(|failing| failing.retry_at_ms),
-            failures: failing.map_or(0, |failing| failing.failures),
-            error: failing.map(|failing| failing.error.clone()),
-            is_catching_up: state.catch_up.is_some(),
-            cursor: state.cursor(dispatched),
-            head,
-            to_device,
-        }
-    }
-}
-
-/// How it stands with a server that something is sent to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DestinationStatus {
-    /// Its name.
-    pub server: String,
-    /// Since when it fails, in milliseconds since 1970; nothing if it does not.
-    pub failing_since_ms: Option<u64>,
-    /// When it is tried again.
-    pub retry_at_ms: Option<u64>,
-    /// Failures in a row.
-    pub failures: u32,
-    /// The last failure.
-    pub error: Option<String>,
-    /// It was away for long, and is told of the rooms in which something happened.
-    pub is_catching_up: bool,
-    /// Everything up to this position was delivered.
-    pub cursor: Position,
-    /// The newest position.
-    pub head: Position,
-    /// Messages to devices that wait, counted up to a thousand.
-    pub to_device: usize,
 }
