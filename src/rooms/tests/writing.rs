@@ -305,3 +305,26 @@ fn the_directory_lists_the_largest_room_first_and_none_that_is_empty() {
     };
     assert_eq!(directory::page(&head, &spaces).unwrap().total, 0);
 }
+
+#[test]
+fn white_space_in_what_a_client_sends_makes_no_difference() {
+    let mut world = World::new();
+    let room = make(&mut world, RoomVersion::V11, Map::new());
+    let alice = world.user(ALICE);
+    let reaction =
+        r#"{ "m.relates_to" : { "rel_type": "m.annotation", "event_id": "$x", "key": "+" } }"#;
+    let mut react = || {
+        world.change(room, |writer| {
+            let new = NewEvent::message(alice, "m.reaction", reaction);
+            send::message(writer, &new).map(drop)
+        })
+    };
+    react().unwrap();
+    assert!(matches!(react(), Err(Error::DuplicateAnnotation)));
+    let named = world.change(room, |writer| {
+        let content = r##"{ "alias" : "#elsewhere:here" }"##;
+        let new = NewEvent::state(alice, "m.room.canonical_alias", "", content);
+        send::state(writer, &new).map(drop)
+    });
+    assert!(matches!(named, Err(Error::BadAlias(..))), "{named:?}");
+}
