@@ -1,12 +1,9 @@
 //! Sending message events: <https://spec.matrix.org/v1.19/client-server-api/#sending-events-to-a-room>.
 
-use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
 use axum::routing::put;
-use names::RoomSn;
-use node::Node;
 use rooms::send::{self, Transaction};
 use rooms::{NewEvent, RoomWriter};
 use serde::Deserialize;
