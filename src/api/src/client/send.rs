@@ -1,6 +1,5 @@
 //! Sending message events: <https://spec.matrix.org/v1.19/client-server-api/#sending-events-to-a-room>.
 
-
 use axum::Router;
 use axum::extract::State;
 use axum::routing::put;
