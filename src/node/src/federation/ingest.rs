@@ -43,6 +43,9 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// Events kept in one change.
 const EVENTS_PER_CHANGE: usize = 100;
 
+/// Events kept in one change while others wait for the room: it is theirs again after half a millisecond.
+const EVENTS_WHILE_AWAITED: usize = 4;
+
 /// How an event comes into the room.
 #[derive(Clone, Debug)]
 enum Way {
@@ -201,11 +204,14 @@ impl<'a> Ingest<'a> {
         let work = move || -> Result<_, NodeError> {
             let mut txn = node.begin();
             let mut writer = RoomWriter::open(&mut txn, node.room_context(), room)?;
-            let kept = receive(&mut writer, items)?;
+            let is_enough = |kept| {
+                kept == EVENTS_PER_CHANGE || kept >= EVENTS_WHILE_AWAITED && guard.is_awaited()
+            };
+            let kept = receive(&mut writer, items, is_enough)?;
             let touched = touched(room, &writer.finish());
-            Ok((txn, touched, kept))
+            Ok((guard, txn, touched, kept))
         };
-        let (txn, touched, kept) = self.node.run(Lane::Bulk, work).await??;
+        let (guard, txn, touched, kept) = self.node.run(Lane::Bulk, work).await??;
         self.node.commit_room(guard, txn, touched).await?;
         Ok(kept)
     }
@@ -477,13 +483,17 @@ fn missing_of(
     Ok(missing)
 }
 
-/// Takes in the first events, up to one that needs something.
-fn receive(writer: &mut RoomWriter<'_>, mut items: VecDeque<Item>) -> Result<Kept, NodeError> {
+/// Takes in the first events, up to one that needs something, or until so many are kept that it is enough.
+fn receive(
+    writer: &mut RoomWriter<'_>,
+    mut items: VecDeque<Item>,
+    is_enough: impl Fn(usize) -> bool,
+) -> Result<Kept, NodeError> {
     let mut outcomes = Outcomes::new();
     let mut need = None;
     let mut kept = 0;
     while let Some(item) = items.front() {
-        if kept == EVENTS_PER_CHANGE {
+        if is_enough(kept) {
             break;
         }
         let arrival = match &item.way {
