@@ -192,6 +192,9 @@ pub fn put(
     let room = writer.room();
     let before = members::membership(writer.txn(), room, target.user)?;
     let joins = content.get("membership").is_some_and(|of| of == "join");
+    if joins {
+        content.remove(AUTHORISER);
+    }
     if joins && sender.user == target.user && before != Membership::Join {
         if writer.head().joined == 0 {
             return Err(Error::UnknownRoom);
@@ -199,7 +202,6 @@ pub fn put(
         if is_guest && !guests_may_join(writer)? {
             return Err(Error::GuestForbidden);
         }
-        content.remove(AUTHORISER);
         if let Some(authoriser) = authoriser(writer, sender, before)? {
             content.insert(AUTHORISER.to_owned(), authoriser.into());
         }

@@ -332,6 +332,11 @@ impl<'a> Ingest<'a> {
                 }
             }
         }
+        if item.is_asked {
+            // It could become the only newest event of the room here, with the state that its sender says it has.
+            let why = "the events before it are not given";
+            return Err(NodeError::Unobtainable(why));
+        }
         let (before, state) = self.state_at(event_id).await?;
         Ok(Provided {
             before,
