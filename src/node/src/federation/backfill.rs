@@ -97,7 +97,7 @@ impl Node {
         let mut events = self.fetch_backfill(server, room_id, gaps, LIMIT).await?;
         events.truncate(LIMIT);
         let mut ingest = Ingest::new(self, room, room_id, server)?;
-        let events = ingest.new_events(events).await?;
+        let events = ingest.events_without_place(events).await?;
         let events = with_one_end(&self.view(), room, ingest::in_prev_order(events)?)?;
         let state = match lowest(&self.view(), room, &events)?.first() {
             Some(lowest) => ingest.keep_state_at(lowest).await?,

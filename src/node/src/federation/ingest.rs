@@ -170,6 +170,10 @@ impl<'a> Ingest<'a> {
         while !items.is_empty() {
             let kept = self.keep(items).await?;
             items = kept.rest;
+            if !kept.outcomes.is_empty() {
+                // Each event that was sent may need as much: the time for all of them is what is bounded.
+                (self.rounds, self.gap_rounds) = (0, 0);
+            }
             outcomes.extend(kept.outcomes);
             let Some(need) = kept.need else { continue };
             let Some(item) = items.pop_front() else {
@@ -240,6 +244,8 @@ impl<'a> Ingest<'a> {
                 Ok(Provided::same(item))
             }
             Need::PrevEvents(_) => self.fill_gap(item).await,
+            // What it follows brings most of what authorises it.
+            Need::AuthEvents(_) if self.follows_a_gap(item)? => self.fill_gap(item).await,
             Need::AuthEvents(missing) => {
                 self.take_round()?;
                 let before = self.authorising(event_id, &missing).await?;
@@ -257,6 +263,18 @@ impl<'a> Ingest<'a> {
                 self.must_bring_something(item, before)
             }
         }
+    }
+
+    /// Whether an event that came live follows what is not here.
+    fn follows_a_gap(&self, item: &Item) -> Result<bool, NodeError> {
+        let head = self.node.store().head();
+        for id in item.event.pdu().prev_events() {
+            let is_live = matches!(item.way, Way::Live);
+            if is_live && event_log::find_in(&head, self.room, id)?.is_none() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The events that authorise one, with all that authorise those if the peer tells it.
@@ -304,7 +322,7 @@ impl<'a> Ingest<'a> {
                 .await;
             match events {
                 Ok(events) => {
-                    let (events, malformed) = self.judged(events).await?;
+                    let (events, malformed) = self.judged(events, Known::ByPlace).await?;
                     let events = ingest::in_prev_order(events)?;
                     let leads_here = events.iter().any(|event| {
                         let mut prev_events = item.event.pdu().prev_events();
@@ -429,11 +447,23 @@ impl<'a> Ingest<'a> {
 
     /// Those of the events that hold, are of the room, and are not here yet.
     pub(super) async fn new_events(&self, events: Vec<Bytes>) -> Result<Vec<Verified>, NodeError> {
-        Ok(self.judged(events).await?.0)
+        Ok(self.judged(events, Known::AtAll).await?.0)
     }
 
-    /// As [`Ingest::new_events`], and whether anything among them is no event at all.
-    async fn judged(&self, events: Vec<Bytes>) -> Result<(Vec<Verified>, bool), NodeError> {
+    /// Those of the events that hold, are of the room, and have no place in its history yet.
+    pub(super) async fn events_without_place(
+        &self,
+        events: Vec<Bytes>,
+    ) -> Result<Vec<Verified>, NodeError> {
+        Ok(self.judged(events, Known::ByPlace).await?.0)
+    }
+
+    /// Those that hold, are of the room and not `known`, and whether anything among them is no event at all.
+    async fn judged(
+        &self,
+        events: Vec<Bytes>,
+        known: Known,
+    ) -> Result<(Vec<Verified>, bool), NodeError> {
         let verified = self.node.verify_events(self.rules, events).await?;
         let mut new: BTreeMap<EventId, Verified> = BTreeMap::new();
         let mut malformed = false;
@@ -449,11 +479,27 @@ impl<'a> Ingest<'a> {
                 }
             }
         }
-        let ids = new.keys().cloned().collect();
-        let missing = missing_of(&self.node.store().head(), self.room, ids)?;
-        new.retain(|id, _| missing.binary_search(id).is_ok());
+        let head = self.node.store().head();
+        for id in new.keys().cloned().collect::<Vec<EventId>>() {
+            let is_known = match known {
+                Known::AtAll => ingest::is_here(&head, self.room, &id)?,
+                Known::ByPlace => event_log::find_in(&head, self.room, &id)?.is_some(),
+            };
+            if is_known {
+                new.remove(&id);
+            }
+        }
         Ok((new.into_values().collect(), malformed))
     }
+}
+
+/// Which events are not new.
+#[derive(Clone, Copy, Debug)]
+enum Known {
+    /// All that are here, outliers too.
+    AtAll,
+    /// Those that have a place in the room's history: an outlier gets one when it comes as part of that.
+    ByPlace,
 }
 
 /// What an event needed, to be taken in before it; and how it comes then.

@@ -177,7 +177,6 @@ struct Users {
 }
 
 /// What an event follows.
-#[derive(Default)]
 struct Predecessors {
     here: Vec<(EventNo, String)>,
     missing: Vec<String>,
@@ -211,15 +210,6 @@ impl RoomWriter<'_> {
             Ok(users) => users,
             Err(need) => return Ok(Received::Need(need)),
         };
-        let prev_events = match as_outlier {
-            true => Predecessors::default(),
-            false => self.predecessors(pdu)?,
-        };
-        // What it follows brings most of what authorises it.
-        if matches!(arrival, Arrival::Live) && !prev_events.missing.is_empty() {
-            let missing = prev_events.missing.into_iter().map(EventId::from).collect();
-            return Ok(Received::Need(Need::PrevEvents(missing)));
-        }
         let (auth_events, by_auth_events) = match self.check_by_auth_events(pdu)? {
             Ok(checked) => checked,
             Err(need) => return Ok(Received::Need(need)),
@@ -229,12 +219,17 @@ impl RoomWriter<'_> {
             let verdict = by_auth_events;
             return Ok(Received::Stored { no, verdict });
         }
-        let given = match arrival.given().filter(|_| !prev_events.missing.is_empty()) {
+        let prev_events = self.predecessors(pdu)?;
+        let given = match arrival.given() {
+            _ if prev_events.missing.is_empty() => None,
             Some(state) => match self.numbers(state)? {
                 Ok(numbers) => Some(numbers),
                 Err(missing) => return Ok(Received::Need(Need::State(missing))),
             },
-            None => None,
+            None => {
+                let missing = prev_events.missing.into_iter().map(EventId::from).collect();
+                return Ok(Received::Need(Need::PrevEvents(missing)));
+            }
         };
         let before = self.state_of(&prev_events, given)?;
         let verdict = match by_auth_events {
