@@ -160,7 +160,7 @@ impl Room {
                 "m.room.member",
                 &user,
                 content,
-                &[rules.clone()],
+                std::slice::from_ref(&rules),
             );
         }
         let others = entries.saturating_sub(room.state.len());

@@ -7,7 +7,7 @@
 //! - The rounds of fetching, the events fetched and the time are bounded for each call.
 //! - What was kept before something could not be fetched stays: asked again, it is known.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -86,6 +86,8 @@ pub(super) struct Ingest<'a> {
     gap_rounds: u32,
     /// The peer does not tell auth chains: their events are asked for.
     tells_no_chains: bool,
+    /// Events that could not be had, or what they need: not asked for again.
+    lost: HashSet<EventId>,
     until: Instant,
 }
 
@@ -157,6 +159,7 @@ impl<'a> Ingest<'a> {
             rounds: 0,
             gap_rounds: 0,
             tells_no_chains: false,
+            lost: HashSet::new(),
             until: Instant::now() + PATIENCE,
         })
     }
@@ -180,6 +183,7 @@ impl<'a> Ingest<'a> {
                     }
                 }
                 Err(error) => {
+                    self.lost.insert(item.event.pdu().event_id().clone());
                     tracing::debug!(
                         room = self.room_id, peer = self.peer, event = %item.event.pdu().event_id(), %error,
                         "an event was dropped for what it needs"
@@ -223,6 +227,13 @@ impl<'a> Ingest<'a> {
 
     async fn provide(&mut self, item: &Item, need: Need) -> Result<Provided, NodeError> {
         let event_id = item.event.pdu().event_id();
+        let missing = match &need {
+            Need::AuthEvents(missing) | Need::State(missing) => missing.as_slice(),
+            Need::Users(_) | Need::PrevEvents(_) => &[],
+        };
+        if missing.iter().any(|id| self.lost.contains(id)) {
+            return Err(NodeError::Unobtainable("it rests on what can't be had"));
+        }
         match need {
             Need::Users(users) => {
                 self.node.names().number_users(self.node.store(), &users)?;
@@ -321,6 +332,11 @@ impl<'a> Ingest<'a> {
                 }
             }
         }
+        if item.is_asked {
+            // It could become the only newest event of the room here, with the state that its sender says it has.
+            let why = "the events before it are not given";
+            return Err(NodeError::Unobtainable(why));
+        }
         let (before, state) = self.state_at(event_id).await?;
         Ok(Provided {
             before,
@@ -377,13 +393,17 @@ impl<'a> Ingest<'a> {
             for id in ids {
                 let (node, peer) = (Arc::clone(self.node), self.peer.to_owned());
                 let id = id.clone();
-                requests.spawn(async move { node.fetch_event(&peer, &id).await });
+                requests.spawn(async move {
+                    let event = node.fetch_event(&peer, &id).await;
+                    (id, event)
+                });
             }
             while let Some(answer) = requests.join_next().await {
                 match answer {
-                    Ok(Ok(event)) => fetched.push(event),
-                    Ok(Err(error)) => {
-                        tracing::debug!(%error, peer = self.peer, "an event is not there")
+                    Ok((_, Ok(event))) => fetched.push(event),
+                    Ok((id, Err(error))) => {
+                        tracing::debug!(%error, peer = self.peer, "an event is not there");
+                        self.lost.insert(id);
                     }
                     Err(error) => tracing::debug!(%error, "a request was broken off"),
                 }
