@@ -123,13 +123,13 @@ fn start(name: String, run: impl FnOnce() + Send + 'static) {
 
 /// How far spare work stands back, as `nice` counts it.
 #[cfg(target_os = "linux")]
-const SPARE_NICE: i32 = 10;
+const SPARE_NICE: i32 = 5;
 
 impl Shared {
     fn run_spare(&self) {
         // Elsewhere it would be the whole process that stands back.
         #[cfg(target_os = "linux")]
-        if let Err(error) = rustix::process::setpriority_process(None, SPARE_NICE) {
+        if let Err(error) = rustix::process::nice(SPARE_NICE) {
             tracing::debug!(%error, "spare work runs like any other");
         }
         let mut queues = self.queues.lock();

@@ -7,7 +7,7 @@ use event::{AuthEvent, Pdu, RoomRules};
 use names::RoomSn;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache as Lru;
-use store::Read;
+use store::{Position, Read};
 
 use crate::resolve::{Difference, Settled};
 use crate::server_acl::Listed;
@@ -86,7 +86,7 @@ impl Cache {
             return Ok(None);
         };
         let listed = Listed::of(&event);
-        if event.position != store::Position::PENDING {
+        if event.position != Position::PENDING {
             self.server_acls.insert((room, no), Arc::clone(&listed));
         }
         Ok(Some(listed))
@@ -130,20 +130,44 @@ impl Cache {
         if let Some(event) = self.auth_events.get(&(room, no)) {
             return Ok(event);
         }
-        let damaged = |why| Error::Damaged { room: room.0, why };
-        let stored =
-            event_log::get(from, room, no)?.ok_or_else(|| damaged("state event is gone"))?;
-        let pdu = Pdu::from_stored(rules, stored.event_id.clone(), stored.json.as_bytes())
-            .map_err(|_| damaged("stored event does not parse"))?;
-        let event = Arc::new(if stored.flags.has(Flags::REJECTED) {
-            AuthEvent::rejected(rules, pdu)
-        } else {
-            AuthEvent::new(rules, pdu)
-        });
+        let (event, position) = read_auth_event(from, rules, room, no)?;
         // Only what is committed may be remembered: a change that is given up leaves no events.
-        if stored.position != store::Position::PENDING {
+        if position != Position::PENDING {
             self.auth_events.insert((room, no), Arc::clone(&event));
         }
         Ok(event)
     }
+    /// The same for those who look at a whole state: what they read is not remembered, and takes the place of nothing.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if there is none.
+    pub(crate) fn auth_event_in_passing(
+        &self,
+        from: &impl Read,
+        rules: &RoomRules,
+        room: RoomSn,
+        no: EventNo,
+    ) -> Result<Arc<AuthEvent>> {
+        match self.auth_events.peek(&(room, no)) {
+            Some(event) => Ok(event),
+            None => Ok(read_auth_event(from, rules, room, no)?.0),
+        }
+    }
+}
+
+fn read_auth_event(
+    from: &impl Read,
+    rules: &RoomRules,
+    room: RoomSn,
+    no: EventNo,
+) -> Result<(Arc<AuthEvent>, Position)> {
+    let damaged = |why| Error::Damaged { room: room.0, why };
+    let stored = event_log::get(from, room, no)?.ok_or_else(|| damaged("state event is gone"))?;
+    let pdu = Pdu::from_stored(rules, stored.event_id.clone(), stored.json.as_bytes())
+        .map_err(|_| damaged("stored event does not parse"))?;
+    let event = match stored.flags.has(Flags::REJECTED) {
+        true => AuthEvent::rejected(rules, pdu),
+        false => AuthEvent::new(rules, pdu),
+    };
+    Ok((Arc::new(event), stored.position))
 }

@@ -429,7 +429,9 @@ impl RoomWriter<'_> {
                 kept.push(key.clone());
                 continue;
             }
-            let event = self.parsed(no)?;
+            let event =
+                self.cache()
+                    .auth_event_in_passing(self.read(), self.rules(), self.room(), no)?;
             let pdu = event.pdu();
             if let Some(state_key) = pdu.state_key().filter(|_| !event.is_rejected()) {
                 let key: StateKey = (pdu.event_type().into(), state_key.into());

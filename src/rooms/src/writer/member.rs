@@ -25,7 +25,9 @@ impl RoomWriter<'_> {
         let event = match change.after {
             Some(no) => {
                 let cache = self.context.cache;
-                Some((no, cache.auth_event(self.txn, self.rules, room, no)?))
+                // A room that is entered may have a hundred thousand of them.
+                let event = cache.auth_event_in_passing(self.txn, self.rules, room, no)?;
+                Some((no, event))
             }
             None => None,
         };
