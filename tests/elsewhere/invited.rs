@@ -250,7 +250,7 @@ fn only_who_invited_takes_the_invitation_back() {
     assert!(alice.sync(None, "").invited(&room.id()).is_object());
     let since = alice.sync(None, "").next_batch().to_owned();
     let by_host = room.event(&host, "m.room.member", Some(&alice.id), leave);
-    peer.send(&server, &[by_host.clone()], &[]).ok();
+    peer.send(&server, std::slice::from_ref(&by_host), &[]).ok();
     let sync = until("the withdrawal", || {
         let sync = alice.sync(Some(&since), "");
         sync.left(&room.id()).is_object().then_some(sync)

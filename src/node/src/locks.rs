@@ -49,6 +49,16 @@ impl Locks {
     }
 }
 
+impl Guard {
+    /// Somebody waits for the lock: whoever has it and can do the rest later lets them go first.
+    pub fn is_awaited(&self) -> bool {
+        // One reference is the map's own, one this guard's.
+        self.queue
+            .as_ref()
+            .is_some_and(|queue| Arc::strong_count(OwnedMutexGuard::mutex(queue)) > 2)
+    }
+}
+
 impl Drop for Guard {
     fn drop(&mut self) {
         self.queue = None;
@@ -73,7 +83,9 @@ mod tests {
         let first = locks.lock(Lock::Room(RoomSn(1))).await;
         let other = locks.lock(Lock::Room(RoomSn(2))).await;
         let mut second = std::pin::pin!(locks.lock(Lock::Room(RoomSn(1))));
+        assert!(!first.is_awaited());
         assert!(futures_poll(second.as_mut()).is_none());
+        assert!(first.is_awaited() && !other.is_awaited());
         drop(first);
         let second = second.await;
         drop((second, other));

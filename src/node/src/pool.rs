@@ -1,5 +1,7 @@
-//! Threads for core work, in two lanes: bulk work (first syncs, password hashes, thumbnails) can't
-//! keep interactive work waiting, as one thread at least never takes any.
+//! Threads for core work, in three lanes: bulk work (first syncs, password hashes, thumbnails) can't
+//! keep interactive work waiting, as one thread at least never takes any. Computation that nobody holds a lock for
+//! (signatures of other servers) has threads of its own, one for each core, which the system runs when nothing
+//! else wants to run.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,6 +19,9 @@ pub enum Lane {
     Interactive,
     /// Takes long, or may.
     Bulk,
+    /// Takes what the others leave of all cores. Never with a lock held: those who wait for it would wait behind
+    /// everybody else.
+    Spare,
 }
 
 /// Work that may wait in each lane before more is refused.
@@ -28,6 +33,7 @@ type Work = Box<dyn FnOnce() + Send>;
 struct Queues {
     interactive: VecDeque<Work>,
     bulk: VecDeque<Work>,
+    spare: VecDeque<Work>,
     bulk_running: usize,
     stop: bool,
 }
@@ -35,6 +41,7 @@ struct Queues {
 struct Shared {
     queues: Mutex<Queues>,
     wake: Condvar,
+    wake_spare: Condvar,
     most_bulk: usize,
 }
 
@@ -44,21 +51,18 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// A pool of `threads`, all but one of which may take bulk work.
+    /// A pool of `threads`, all but one of which may take bulk work, and as many for spare work.
     pub fn new(threads: usize) -> Self {
         let shared = Arc::new(Shared {
             queues: Mutex::default(),
             wake: Condvar::new(),
+            wake_spare: Condvar::new(),
             most_bulk: threads.saturating_sub(1).max(1),
         });
         for n in 0..threads {
-            let shared = Arc::clone(&shared);
-            let spawned = std::thread::Builder::new()
-                .name(format!("core-{n}"))
-                .spawn(move || shared.run());
-            if let Err(error) = spawned {
-                tracing::error!(%error, "a core thread could not be started");
-            }
+            let (of_core, of_spare) = (Arc::clone(&shared), Arc::clone(&shared));
+            start(format!("core-{n}"), move || of_core.run());
+            start(format!("spare-{n}"), move || of_spare.run_spare());
         }
         Self { shared }
     }
@@ -83,13 +87,17 @@ impl Pool {
             let queue = match lane {
                 Lane::Interactive => &mut queues.interactive,
                 Lane::Bulk => &mut queues.bulk,
+                Lane::Spare => &mut queues.spare,
             };
             if queue.len() >= MOST_WAITING {
                 return Err(NodeError::Overloaded);
             }
             queue.push_back(work);
         }
-        self.shared.wake.notify_one();
+        match lane {
+            Lane::Interactive | Lane::Bulk => self.shared.wake.notify_one(),
+            Lane::Spare => self.shared.wake_spare.notify_one(),
+        };
         match receiver.await {
             Ok(Ok(output)) => Ok(output),
             Ok(Err(_)) => Err(NodeError::Panicked),
@@ -102,10 +110,42 @@ impl Drop for Pool {
     fn drop(&mut self) {
         self.shared.queues.lock().stop = true;
         self.shared.wake.notify_all();
+        self.shared.wake_spare.notify_all();
     }
 }
 
+fn start(name: String, run: impl FnOnce() + Send + 'static) {
+    let spawned = std::thread::Builder::new().name(name).spawn(run);
+    if let Err(error) = spawned {
+        tracing::error!(%error, "a core thread could not be started");
+    }
+}
+
+/// How far spare work stands back, as `nice` counts it.
+#[cfg(target_os = "linux")]
+const SPARE_NICE: i32 = 10;
+
 impl Shared {
+    fn run_spare(&self) {
+        // Elsewhere it would be the whole process that stands back.
+        #[cfg(target_os = "linux")]
+        if let Err(error) = rustix::process::setpriority_process(None, SPARE_NICE) {
+            tracing::debug!(%error, "spare work runs like any other");
+        }
+        let mut queues = self.queues.lock();
+        loop {
+            if let Some(work) = queues.spare.pop_front() {
+                drop(queues);
+                work();
+                queues = self.queues.lock();
+            } else if queues.stop {
+                return;
+            } else {
+                self.wake_spare.wait(&mut queues);
+            }
+        }
+    }
+
     fn run(&self) {
         let mut queues = self.queues.lock();
         loop {
@@ -170,5 +210,6 @@ mod tests {
             .await;
         assert!(matches!(panicked, Err(NodeError::Panicked)));
         assert_eq!(pool.run(Lane::Bulk, || 1).await.unwrap(), 1);
+        assert_eq!(pool.run(Lane::Spare, || 2).await.unwrap(), 2);
     }
 }

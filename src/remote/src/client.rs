@@ -94,7 +94,7 @@ impl Remote {
     /// # Errors
     /// If the certificate authorities can't be read.
     pub fn new(options: Options, key: event::SigningKey) -> Result<Arc<Self>, RemoteError> {
-        Self::with_names(options, key, Arc::new(SystemNames::new()))
+        Self::with_names(options, key, Arc::new(SystemNames::default()))
     }
 
     /// As [`Remote::new`], with names that a test gives.

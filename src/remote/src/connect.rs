@@ -169,7 +169,7 @@ impl Net {
             if services.is_empty() {
                 continue;
             }
-            let places: Vec<(Host, u16)> = in_order(services, |most| rand_below(most))
+            let places: Vec<(Host, u16)> = in_order(services, rand_below)
                 .into_iter()
                 .filter(|service| !service.target.is_empty())
                 .map(|service| (Host::Name(service.target), service.port))

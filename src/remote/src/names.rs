@@ -53,9 +53,9 @@ pub struct SystemNames {
 /// How long one server is waited for; there are two attempts.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-impl SystemNames {
+impl Default for SystemNames {
     /// Reads the system's configuration.
-    pub fn new() -> Self {
+    fn default() -> Self {
         let resolver = TokioResolver::builder_tokio().and_then(|mut builder| {
             let options = builder.options_mut();
             options.timeout = PATIENCE;

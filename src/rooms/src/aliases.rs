@@ -1,6 +1,6 @@
 //! Local aliases of rooms.
 
-use event::{identifier, json};
+use event::{NumberRule, canonical, identifier, json};
 use names::{RoomSn, UserSn};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -114,7 +114,9 @@ pub fn newly_named(from: &impl Read, room: RoomSn, content: &str) -> Result<Vec<
     let before = event.as_ref();
     let before = before.and_then(|event| json::member(&event.json, "content"));
     let known = before.map_or_else(Vec::new, named);
-    let mut new = named(content);
+    // As a client sent it, it may have white space; what is not canonical at all is refused with the event.
+    let content = canonical::from_text(content, NumberRule::Any).unwrap_or_default();
+    let mut new = named(&content);
     new.retain(|alias| !known.contains(alias));
     Ok(new)
 }

@@ -245,22 +245,24 @@ fn put(
 }
 
 /// <https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3createroom>, "preset".
-fn preset_state(preset: Preset) -> [(&'static str, Value); 3] {
-    let (join_rule, guest_access) = match preset {
-        Preset::PrivateChat | Preset::TrustedPrivateChat => ("invite", "can_join"),
-        Preset::PublicChat => ("public", "forbidden"),
+fn preset_state(preset: Preset) -> Vec<(&'static str, Value)> {
+    let (join_rule, guests_may_join) = match preset {
+        Preset::PrivateChat | Preset::TrustedPrivateChat => ("invite", true),
+        Preset::PublicChat => ("public", false),
     };
-    [
+    let mut state = vec![
         ("m.room.join_rules", json!({ "join_rule": join_rule })),
         (
             "m.room.history_visibility",
             json!({ "history_visibility": "shared" }),
         ),
-        (
-            "m.room.guest_access",
-            json!({ "guest_access": guest_access }),
-        ),
-    ]
+    ];
+    // Without the event guests may not.
+    if guests_may_join {
+        let content = json!({ "guest_access": "can_join" });
+        state.push(("m.room.guest_access", content));
+    }
+    state
 }
 
 /// The power levels of a new room.

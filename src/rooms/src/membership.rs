@@ -192,6 +192,9 @@ pub fn put(
     let room = writer.room();
     let before = members::membership(writer.txn(), room, target.user)?;
     let joins = content.get("membership").is_some_and(|of| of == "join");
+    if joins {
+        content.remove(AUTHORISER);
+    }
     if joins && sender.user == target.user && before != Membership::Join {
         if writer.head().joined == 0 {
             return Err(Error::UnknownRoom);
@@ -199,7 +202,6 @@ pub fn put(
         if is_guest && !guests_may_join(writer)? {
             return Err(Error::GuestForbidden);
         }
-        content.remove(AUTHORISER);
         if let Some(authoriser) = authoriser(writer, sender, before)? {
             content.insert(AUTHORISER.to_owned(), authoriser.into());
         }
@@ -345,14 +347,15 @@ pub fn admittance(
         return Ok(Admittance::NotNeeded);
     }
     let allowed = allowed_rooms(join_rules.pdu().content());
+    let (here, elsewhere) = rooms_here(writer.txn(), &allowed)?;
     let is_member = match user {
-        Some(user) => is_in_any(writer.txn(), user, &allowed)?,
+        Some(user) => is_in_any(writer.txn(), user, &here)?,
         None => false,
     };
     if !is_member {
-        return Ok(match is_here_for_all(writer.txn(), &allowed)? {
-            true => Admittance::NotAMember,
-            false => Admittance::NotHere(NotHere::CannotTell),
+        return Ok(match elsewhere {
+            false => Admittance::NotAMember,
+            true => Admittance::NotHere(NotHere::CannotTell),
         });
     }
     let room = writer.room();
@@ -365,17 +368,18 @@ pub fn admittance(
     Ok(Admittance::NotHere(NotHere::NobodyMayInvite))
 }
 
-/// Whether this server is in all of the rooms, so that it knows their members.
-fn is_here_for_all(from: &impl Read, rooms: &[String]) -> Result<bool> {
+/// Those of the rooms that this server is in, so that it knows their members; and whether there are others.
+fn rooms_here(from: &impl Read, rooms: &[String]) -> Result<(Vec<String>, bool)> {
+    let mut here = Vec::new();
     for room_id in rooms {
-        let Some(room) = names::room_sn(from, room_id)? else {
-            return Ok(false);
-        };
-        if members::local_joined(from, room)?.is_empty() {
-            return Ok(false);
+        if let Some(room) = names::room_sn(from, room_id)?
+            && !members::local_joined(from, room)?.is_empty()
+        {
+            here.push(room_id.clone());
         }
     }
-    Ok(true)
+    let elsewhere = here.len() < rooms.len();
+    Ok((here, elsewhere))
 }
 
 /// The rooms in `allow` of join rules.

@@ -1,7 +1,7 @@
 //! Sending events into a room that exists: messages, state, redactions; and transaction ids, by which
 //! a request repeated has the effect of one.
 
-use event::{EventId, json};
+use event::{EventId, canonical, json};
 use names::{RoomSn, UserSn};
 use store::{At, Direction, Position, Read, Txn};
 
@@ -104,7 +104,9 @@ pub fn forget_transactions(txn: &mut Txn, before_ms: u64, most: usize) -> Result
 /// # Errors
 /// Those of [`RoomWriter::append`]; [`Error::DuplicateAnnotation`] for a reaction sent before.
 pub fn message(writer: &mut RoomWriter<'_>, new: &NewEvent<'_>) -> Result<(EventNo, EventId)> {
-    if let Some(relates_to) = relations::parse(new.content) {
+    // What is not canonical yet may have white space; what never will be is refused below.
+    let content = canonical::from_text(new.content, writer.rules().numbers);
+    if let Some(relates_to) = content.ok().and_then(|content| relations::parse(&content)) {
         check_relation(writer, new, &relates_to)?;
     }
     writer.append(new)
@@ -160,7 +162,7 @@ pub fn state(writer: &mut RoomWriter<'_>, new: &NewEvent<'_>) -> Result<EventId>
     if let Some(current) = writer.state_event(new.event_type, state_key)? {
         let current = current.pdu();
         let numbers = writer.rules().numbers;
-        let same = event::canonical::from_text(new.content, numbers)
+        let same = canonical::from_text(new.content, numbers)
             .is_ok_and(|content| content == current.content());
         if same && current.sender() == new.sender.user_id && new.event_type != "m.room.member" {
             return Ok(current.event_id().clone());

@@ -6,7 +6,7 @@ use event::{EventDraft, EventId, RoomRules, RoomVersion};
 use names::RoomSn;
 use rooms::backfill::Filled;
 use rooms::graph::{self, StateIds};
-use rooms::ingest::{self, Answer, Arrival, Entered, Need, Received, Verified};
+use rooms::ingest::{self, Answer, Arrival, Entered, Need, Part, Received, Staging, Verified};
 use rooms::membership::Action;
 use rooms::{EventNo, RoomWriter, StoredEvent, event_log, state};
 use serde_json::{Map, json};
@@ -131,6 +131,118 @@ fn enter(late: &World, rules: &'static RoomRules, room: RoomSn, answer: &Answer<
             }
         }
     }
+}
+
+#[test]
+fn a_room_that_is_brought_here_in_pieces_is_entered_as_if_it_had_come_at_once() {
+    for version in [RoomVersion::V6, RoomVersion::V11, RoomVersion::V12] {
+        let rules = version.rules();
+        let mut world = World::new();
+        let room = room_with_history(&mut world, version);
+        let join = join(&world, rules, room);
+        world.names.user(&world.store, LATE).unwrap();
+        let mut txn = world.store.begin();
+        let mut writer = RoomWriter::open(&mut txn, world.context(), room).unwrap();
+        writer.receive(&join, Arrival::Live).unwrap();
+        writer.finish();
+        world.store.commit(txn).unwrap();
+        let (at_join, events) = state_of(&world, rules, room, join.pdu().event_id());
+        let is_create = |event: &&Verified| event.pdu().event_type() == "m.room.create";
+        let create = events.iter().find(is_create).unwrap();
+        let parts = events.iter().enumerate().map(|(n, event)| Part {
+            event: event.clone(),
+            is_state: n < at_join.state.len(),
+        });
+        // What authorises an event comes after it, mostly.
+        let parts: Vec<Part> = parts.rev().collect();
+
+        let late = World::named("there", Box::new(Memory::default()));
+        let room_id = names::room_id(&world.store.view(), room).unwrap();
+        let late_room = late.names.room(&late.store, &room_id).unwrap();
+        let mut begun = Staging::new(create.clone());
+        stage(
+            &late,
+            rules,
+            late_room,
+            &mut begun,
+            &parts[..parts.len() / 2],
+        );
+        assert!(
+            event_log::head(&late.store.view(), late_room)
+                .unwrap()
+                .is_none()
+        );
+        // It is begun anew, after a restart.
+        let mut staging = Staging::new(create.clone());
+        for piece in parts.chunks(3) {
+            stage(&late, rules, late_room, &mut staging, piece);
+        }
+        assert_eq!(staging.state_count(), at_join.state.len());
+        assert_eq!(staging.waiting_count(), 0);
+        assert!(
+            event_log::head(&late.store.view(), late_room)
+                .unwrap()
+                .is_none()
+        );
+
+        late.names.user(&late.store, LATE).unwrap();
+        let mut txn = late.store.begin();
+        let context = late.context();
+        let entered = ingest::enter_staged(&mut txn, context, rules, late_room, &staging, &join);
+        assert!(matches!(entered.unwrap(), Entered::Done(_)));
+        late.store.commit(txn).unwrap();
+        let here = state::all_current(&world.store.view(), room).unwrap();
+        let there = state::all_current(&late.store.view(), late_room).unwrap();
+        assert_eq!(there.len(), here.len());
+        let mut problems = Vec::new();
+        let mut say = |what| problems.push(what);
+        rooms::check::room(&late.store.view(), late_room, &room_id, &mut say).unwrap();
+        assert!(problems.is_empty(), "{problems:?}");
+    }
+}
+
+#[test]
+fn what_nothing_authorises_is_left_out_of_a_room_that_is_entered() {
+    let version = RoomVersion::V11;
+    let rules = version.rules();
+    let mut world = World::new();
+    let room = room_with_history(&mut world, version);
+    let last = timeline(&world, room).pop().unwrap().1;
+    let (_, events) = state_of(&world, rules, room, &last.event_id);
+    let of = |event_type: &str| {
+        let mut those = events.iter();
+        those
+            .find(|event| event.pdu().event_type() == event_type)
+            .unwrap()
+            .clone()
+    };
+    let parts = ["m.room.create", "m.room.topic"].map(|event_type| Part {
+        event: of(event_type),
+        is_state: true,
+    });
+    let late = World::named("there", Box::new(Memory::default()));
+    let room_id = names::room_id(&world.store.view(), room).unwrap();
+    let late_room = late.names.room(&late.store, &room_id).unwrap();
+    let mut staging = Staging::new(of("m.room.create"));
+    stage(&late, rules, late_room, &mut staging, &parts);
+    assert_eq!((staging.state_count(), staging.waiting_count()), (1, 1));
+}
+
+fn stage(
+    late: &World,
+    rules: &'static RoomRules,
+    room: RoomSn,
+    staging: &mut Staging,
+    parts: &[Part],
+) {
+    let events = parts.iter().map(|part| &part.event);
+    let users = ingest::users_without_number(&late.store.view(), events).unwrap();
+    late.names.number_users(&late.store, &users).unwrap();
+    let mut txn = late.store.begin();
+    staging
+        .keep(&mut txn, late.context(), rules, room, parts.to_vec())
+        .unwrap();
+    late.store.commit(txn).unwrap();
 }
 
 #[test]

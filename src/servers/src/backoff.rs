@@ -12,7 +12,7 @@ pub fn rest_ms(failures: u32, random: u32) -> u64 {
     let doublings = failures.saturating_sub(1).min(32);
     let nominal = FIRST_MS.saturating_mul(1 << doublings).min(LONGEST_MS);
     let spread = nominal / 2;
-    nominal - spread / 2 + (spread * u64::from(random) >> 32)
+    nominal - spread / 2 + ((spread * u64::from(random)) >> 32)
 }
 
 #[cfg(test)]

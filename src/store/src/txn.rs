@@ -1,6 +1,7 @@
 //! A change in the making: reads see the base view and the change's own writes.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Range;
 use std::ops::Bound;
 
 use crate::{Batch, Cursor, Direction, Family, Op, Position, Read, Result, View};
@@ -104,24 +105,24 @@ impl Read for Txn {
         direction: Direction,
     ) -> Box<dyn Cursor + 'a> {
         let base = self.base.scan_raw(family, lower, upper, direction);
+        if self.writes.is_empty() {
+            return base;
+        }
         let from = Bound::Included((family, lower.to_vec()));
         let to = if upper.is_empty() {
             Bound::Unbounded
         } else {
             Bound::Excluded((family, upper.to_vec()))
         };
-        let mut own: Vec<(&'a [u8], Option<&'a [u8]>)> = self
-            .writes
-            .range((from, to))
-            .take_while(|((of, _), _)| *of == family)
-            .map(|((_, key), pending)| (key.as_slice(), pending.value.as_deref()))
-            .collect();
-        if own.is_empty() {
+        let mut own = Own {
+            family,
+            rows: self.writes.range((from, to)),
+            direction,
+            next: None,
+        };
+        own.step();
+        if own.next.is_none() {
             return base;
-        }
-        // Taken from the end.
-        if direction == Direction::Forward {
-            own.reverse();
         }
         Box::new(Merge {
             base,
@@ -140,10 +141,32 @@ impl Read for Txn {
 
 type Row = (Vec<u8>, Vec<u8>);
 
+/// The change's own rows of one range, one after the other: a change may be large, and most scans end early.
+struct Own<'a> {
+    family: Family,
+    rows: Range<'a, (Family, Vec<u8>), Pending>,
+    direction: Direction,
+    next: Option<(&'a [u8], Option<&'a [u8]>)>,
+}
+
+impl<'a> Own<'a> {
+    /// Goes on to the next row and gives the one that was it before.
+    fn step(&mut self) -> Option<(&'a [u8], Option<&'a [u8]>)> {
+        // A range without an end goes on into the families after this one.
+        let of_family = |row: &(&'a (Family, Vec<u8>), &'a Pending)| row.0.0 == self.family;
+        let row = match self.direction {
+            Direction::Forward => self.rows.next().filter(of_family),
+            Direction::Backward => self.rows.by_ref().rev().find(of_family),
+        };
+        let next = row.map(|((_, key), pending)| (key.as_slice(), pending.value.as_deref()));
+        std::mem::replace(&mut self.next, next)
+    }
+}
+
 /// The base's rows with the change's own laid over them.
 struct Merge<'a> {
     base: Box<dyn Cursor + 'a>,
-    own: Vec<(&'a [u8], Option<&'a [u8]>)>,
+    own: Own<'a>,
     direction: Direction,
     ahead: Option<Row>,
     base_done: bool,
@@ -169,7 +192,7 @@ impl Cursor for Merge<'_> {
                     .map(|(key, value)| (key.to_vec(), value.to_vec()));
                 self.base_done = self.ahead.is_none();
             }
-            let own_first = match (self.own.last(), &self.ahead) {
+            let own_first = match (&self.own.next, &self.ahead) {
                 (None, None) => return Ok(None),
                 (Some(_), None) => true,
                 (None, Some(_)) => false,
@@ -179,7 +202,7 @@ impl Cursor for Merge<'_> {
                 self.row = self.ahead.take().unwrap_or_default();
                 return Ok(Some((&self.row.0, &self.row.1)));
             }
-            let Some((key, value)) = self.own.pop() else {
+            let Some((key, value)) = self.own.step() else {
                 continue;
             };
             if self.ahead.as_ref().is_some_and(|(base, _)| base == key) {

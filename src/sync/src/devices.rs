@@ -177,6 +177,9 @@ pub fn device_changes(
         return Ok(DeviceLists::default());
     }
     let shares = Shares::read(view, user, user_id, rooms, since)?;
+    if shares.now.difference(&shares.before).next().is_some() {
+        moved.insert(user);
+    }
     for room in shares.moved_rooms() {
         for (other, member) in members::all(view, room)? {
             if member.membership() == Membership::Join && other != user {

@@ -1,12 +1,8 @@
 //! Sending message events: <https://spec.matrix.org/v1.19/client-server-api/#sending-events-to-a-room>.
 
-use std::sync::Arc;
-
 use axum::Router;
 use axum::extract::State;
 use axum::routing::put;
-use names::RoomSn;
-use node::Node;
 use rooms::send::{self, Transaction};
 use rooms::{NewEvent, RoomWriter};
 use serde::Deserialize;
@@ -76,7 +72,6 @@ async fn send_message(
         .node()
         .change_room(room, |writer| once(writer, &transaction, &new))
         .await?;
-    stop_typing(app.node(), room, &session)?;
     Ok(Json(json!({ "event_id": event_id })))
 }
 
@@ -97,12 +92,4 @@ pub fn once(
     let (room, now_ms) = (writer.room(), writer.now_ms());
     transaction.record_event(writer.txn(), room, no, event_id.as_str(), now_ms);
     Ok(event_id.to_string())
-}
-
-/// Who has sent is not typing any more.
-fn stop_typing(node: &Arc<Node>, room: RoomSn, who: &Identity) -> Result<(), ApiError> {
-    if node.memory().typing.would_change(room, who.user, false) {
-        node.set_typing(room, who.user, None)?;
-    }
-    Ok(())
 }

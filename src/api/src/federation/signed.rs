@@ -76,6 +76,11 @@ async fn authenticate(request: Request, app: &App) -> Result<Signed, ApiError> {
     if !node.may_federate(&origin) {
         return Err(ApiError::forbidden(Forbidden::Server.to_string()));
     }
+    if let Err(held_back) = app.limiter().peek(Class::Federation, Key::Name(&origin)) {
+        // Whoever is held back is not worth a signature; without its body the connection could not go on.
+        read_body(request).await?;
+        return Err(held_back);
+    }
     let method = request.method().clone();
     let original = request.extensions().get::<OriginalUri>();
     let uri = original.map_or_else(|| request.uri().clone(), |uri| uri.0.clone());

@@ -174,8 +174,6 @@ impl Node {
             }
         };
         let text = std::str::from_utf8(&answer).ok()?;
-        // What takes texts apart below takes them for JSON.
-        serde_json::from_str::<serde::de::IgnoredAny>(text).ok()?;
         ToldLevel::of_json(room_id, text, suggested_only).map(Arc::new)
     }
 }

@@ -7,7 +7,7 @@
 //! - The rounds of fetching, the events fetched and the time are bounded for each call.
 //! - What was kept before something could not be fetched stays: asked again, it is known.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -42,6 +42,9 @@ const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Events kept in one change.
 const EVENTS_PER_CHANGE: usize = 100;
+
+/// Events kept in one change while others wait for the room: it is theirs again after half a millisecond.
+const EVENTS_WHILE_AWAITED: usize = 4;
 
 /// How an event comes into the room.
 #[derive(Clone, Debug)]
@@ -83,6 +86,8 @@ pub(super) struct Ingest<'a> {
     gap_rounds: u32,
     /// The peer does not tell auth chains: their events are asked for.
     tells_no_chains: bool,
+    /// Events that could not be had, or what they need: not asked for again.
+    lost: HashSet<EventId>,
     until: Instant,
 }
 
@@ -154,6 +159,7 @@ impl<'a> Ingest<'a> {
             rounds: 0,
             gap_rounds: 0,
             tells_no_chains: false,
+            lost: HashSet::new(),
             until: Instant::now() + PATIENCE,
         })
     }
@@ -177,6 +183,7 @@ impl<'a> Ingest<'a> {
                     }
                 }
                 Err(error) => {
+                    self.lost.insert(item.event.pdu().event_id().clone());
                     tracing::debug!(
                         room = self.room_id, peer = self.peer, event = %item.event.pdu().event_id(), %error,
                         "an event was dropped for what it needs"
@@ -197,11 +204,14 @@ impl<'a> Ingest<'a> {
         let work = move || -> Result<_, NodeError> {
             let mut txn = node.begin();
             let mut writer = RoomWriter::open(&mut txn, node.room_context(), room)?;
-            let kept = receive(&mut writer, items)?;
+            let is_enough = |kept| {
+                kept == EVENTS_PER_CHANGE || kept >= EVENTS_WHILE_AWAITED && guard.is_awaited()
+            };
+            let kept = receive(&mut writer, items, is_enough)?;
             let touched = touched(room, &writer.finish());
-            Ok((txn, touched, kept))
+            Ok((guard, txn, touched, kept))
         };
-        let (txn, touched, kept) = self.node.run(Lane::Bulk, work).await??;
+        let (guard, txn, touched, kept) = self.node.run(Lane::Bulk, work).await??;
         self.node.commit_room(guard, txn, touched).await?;
         Ok(kept)
     }
@@ -217,6 +227,13 @@ impl<'a> Ingest<'a> {
 
     async fn provide(&mut self, item: &Item, need: Need) -> Result<Provided, NodeError> {
         let event_id = item.event.pdu().event_id();
+        let missing = match &need {
+            Need::AuthEvents(missing) | Need::State(missing) => missing.as_slice(),
+            Need::Users(_) | Need::PrevEvents(_) => &[],
+        };
+        if missing.iter().any(|id| self.lost.contains(id)) {
+            return Err(NodeError::Unobtainable("it rests on what can't be had"));
+        }
         match need {
             Need::Users(users) => {
                 self.node.names().number_users(self.node.store(), &users)?;
@@ -315,6 +332,11 @@ impl<'a> Ingest<'a> {
                 }
             }
         }
+        if item.is_asked {
+            // It could become the only newest event of the room here, with the state that its sender says it has.
+            let why = "the events before it are not given";
+            return Err(NodeError::Unobtainable(why));
+        }
         let (before, state) = self.state_at(event_id).await?;
         Ok(Provided {
             before,
@@ -371,13 +393,17 @@ impl<'a> Ingest<'a> {
             for id in ids {
                 let (node, peer) = (Arc::clone(self.node), self.peer.to_owned());
                 let id = id.clone();
-                requests.spawn(async move { node.fetch_event(&peer, &id).await });
+                requests.spawn(async move {
+                    let event = node.fetch_event(&peer, &id).await;
+                    (id, event)
+                });
             }
             while let Some(answer) = requests.join_next().await {
                 match answer {
-                    Ok(Ok(event)) => fetched.push(event),
-                    Ok(Err(error)) => {
-                        tracing::debug!(%error, peer = self.peer, "an event is not there")
+                    Ok((_, Ok(event))) => fetched.push(event),
+                    Ok((id, Err(error))) => {
+                        tracing::debug!(%error, peer = self.peer, "an event is not there");
+                        self.lost.insert(id);
                     }
                     Err(error) => tracing::debug!(%error, "a request was broken off"),
                 }
@@ -462,13 +488,17 @@ fn missing_of(
     Ok(missing)
 }
 
-/// Takes in the first events, up to one that needs something.
-fn receive(writer: &mut RoomWriter<'_>, mut items: VecDeque<Item>) -> Result<Kept, NodeError> {
+/// Takes in the first events, up to one that needs something, or until so many are kept that it is enough.
+fn receive(
+    writer: &mut RoomWriter<'_>,
+    mut items: VecDeque<Item>,
+    is_enough: impl Fn(usize) -> bool,
+) -> Result<Kept, NodeError> {
     let mut outcomes = Outcomes::new();
     let mut need = None;
     let mut kept = 0;
     while let Some(item) = items.front() {
-        if kept == EVENTS_PER_CHANGE {
+        if is_enough(kept) {
             break;
         }
         let arrival = match &item.way {

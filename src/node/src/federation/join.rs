@@ -3,16 +3,20 @@
 //!
 //! Users of this server who join one room at the same time go in one after the other: the first enters by another
 //! server, and the rest find the room here.
+//!
+//! A room may be large: its state is checked on all cores and kept in pieces, and entered in one change at the end. What was
+//! kept of a join that ends early is known when it is tried again.
 
-use std::collections::{BTreeMap, HashSet};
+use std::borrow::Cow;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use event::{EventId, Pdu, RoomRules, RoomVersion};
-use names::UserSn;
+use event::{Pdu, RoomRules, RoomVersion};
+use names::{RoomSn, UserSn};
 use remote::{RemoteError, Request, path};
-use rooms::ingest::{self, Answer, Entered, Need, Verified};
+use rooms::ingest::{self, Entered, Need, Part, Staging, Verified};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -29,6 +33,12 @@ const TEMPLATE_PATIENCE: Duration = Duration::from_secs(20);
 
 /// How long a server may take to answer with the room's state.
 const ENTRY_PATIENCE: Duration = Duration::from_secs(180);
+
+/// Events of a state that are kept in one change.
+const EVENTS_PER_STAGE: usize = 2000;
+
+/// How often the log tells how far a join is.
+const BETWEEN_TELLING: Duration = Duration::from_secs(1);
 
 /// The room versions that this server knows, for `ver`.
 const VERSIONS: [RoomVersion; 12] = RoomVersion::ALL;
@@ -83,11 +93,20 @@ struct Received {
     event: Option<Bytes>,
 }
 
+/// An event of it.
+struct RawPart {
+    event: Bytes,
+    is_state: bool,
+    is_create: bool,
+    depth: i64,
+}
+
 impl Received {
     /// The join: with the signature of the server that lets the user in, where it gave that.
     fn join_event(&self, sent: &Pdu) -> Bytes {
         match &self.event {
-            Some(event) => event.clone(),
+            // A copy: the whole answer would stay for it.
+            Some(event) => Bytes::copy_from_slice(event),
             None => Bytes::from(sent.json().to_owned()),
         }
     }
@@ -261,28 +280,25 @@ impl Node {
             return Err(RemoteError::BadAnswer(why.to_owned()).into());
         }
         let count = state.len();
-        let state = self.verified(rules, room_id, state).await?;
-        let auth_chain = self.verified(rules, room_id, auth_chain).await?;
-        let (state, auth_chain) = authorised(state, auth_chain);
-        tracing::info!(
-            room = room_id, %server, state = count, auth_chain = auth_chain.len(),
-            left_out = count - state.len(), ms = started.elapsed().as_millis() as u64,
-            "entering a room: its events are verified"
-        );
         let room = self.names().room(self.store(), room_id)?;
-        let entry = Arc::new((state, auth_chain, join));
+        let parts = self
+            .run(Lane::Bulk, move || in_order_of_depth(state, auth_chain))
+            .await?;
+        let staging = self.stage(rules, room, room_id, parts).await?;
+        tracing::info!(
+            room = room_id, %server, state = count, left_out = count - staging.state_count(),
+            waiting = staging.waiting_count(), ms = started.elapsed().as_millis() as u64,
+            "entering a room: its state is here"
+        );
+        let entry = Arc::new((staging, join));
         loop {
             let guard = self.lock(Lock::Room(room)).await;
             let (node, of_lane) = (Arc::clone(self), Arc::clone(&entry));
             let work = move || -> Result<_, NodeError> {
                 let mut txn = node.begin();
-                let (state, auth_chain, join) = &*of_lane;
-                let answer = Answer {
-                    state,
-                    auth_chain,
-                    join,
-                };
-                let entered = ingest::enter(&mut txn, node.room_context(), rules, room, &answer)?;
+                let (staging, join) = &*of_lane;
+                let context = node.room_context();
+                let entered = ingest::enter_staged(&mut txn, context, rules, room, staging, join)?;
                 Ok((txn, entered))
             };
             match self.run(Lane::Bulk, work).await?? {
@@ -320,17 +336,90 @@ impl Node {
         }
     }
 
+    /// Brings the events of a room that is entered here, some at a time: while some are kept, the next are checked.
+    async fn stage(
+        self: &Arc<Self>,
+        rules: &'static RoomRules,
+        room: RoomSn,
+        room_id: &str,
+        parts: Vec<RawPart>,
+    ) -> Result<Staging, NodeError> {
+        let create = parts.iter().find(|part| part.is_create);
+        let create = create.ok_or_else(|| no_room("the state has no create event"))?;
+        // A copy: the whole answer would stay for it.
+        let create = Bytes::copy_from_slice(&create.event);
+        let create = self.verify_one(rules, create).await?;
+        if create.pdu().room_id() != room_id {
+            return Err(no_room("the create event is of another room"));
+        }
+        let users = ingest::users_without_number(&self.store().head(), [&create])?;
+        self.names().number_users(self.store(), &users)?;
+        let mut staging = Staging::new(create);
+        let count = parts.len();
+        let mut parts = parts.into_iter();
+        let mut verified = Vec::new();
+        let mut told = Instant::now();
+        loop {
+            let next: Vec<RawPart> = parts.by_ref().take(EVENTS_PER_STAGE).collect();
+            let is_last = next.is_empty();
+            (staging, verified) = tokio::try_join!(
+                self.keep_staged(rules, room, staging, verified),
+                self.verified(rules, room_id, next)
+            )?;
+            if is_last {
+                return Ok(staging);
+            }
+            if told.elapsed() > BETWEEN_TELLING {
+                told = Instant::now();
+                let done = count - parts.len();
+                tracing::info!(room = room_id, done, of = count, "entering a room");
+            }
+        }
+    }
+
+    async fn keep_staged(
+        self: &Arc<Self>,
+        rules: &'static RoomRules,
+        room: RoomSn,
+        mut staging: Staging,
+        parts: Vec<Part>,
+    ) -> Result<Staging, NodeError> {
+        if parts.is_empty() {
+            return Ok(staging);
+        }
+        let _guard = self.lock(Lock::Room(room)).await;
+        let node = Arc::clone(self);
+        let work = move || -> Result<_, NodeError> {
+            let events = parts.iter().map(|part| &part.event);
+            let users = ingest::users_without_number(&node.store().head(), events)?;
+            node.names().number_users(node.store(), &users)?;
+            let mut txn = node.begin();
+            staging.keep(&mut txn, node.room_context(), rules, room, parts)?;
+            // It concerns nobody yet: that it is safe is waited for when the room is entered.
+            node.store().commit(txn)?;
+            Ok(staging)
+        };
+        self.run(Lane::Bulk, work).await?
+    }
+
     /// Those of the events that hold and are of the room.
     async fn verified(
         self: &Arc<Self>,
         rules: &'static RoomRules,
         room_id: &str,
-        events: Vec<Bytes>,
-    ) -> Result<Vec<Verified>, NodeError> {
-        let mut good = Vec::with_capacity(events.len());
-        for event in self.verify_events(rules, events).await? {
+        parts: Vec<RawPart>,
+    ) -> Result<Vec<Part>, NodeError> {
+        let mut good = Vec::with_capacity(parts.len());
+        let (events, of_state): (Vec<Bytes>, Vec<bool>) = parts
+            .into_iter()
+            .map(|part| (part.event, part.is_state))
+            .unzip();
+        let verified = self.verify_events(rules, events).await?;
+        for (event, is_state) in verified.into_iter().zip(of_state) {
             match event {
-                Ok(event) if event.pdu().room_id() == room_id => good.push(event),
+                Ok(event) if event.pdu().room_id() == room_id => {
+                    good.push(Part { event, is_state });
+                }
                 Ok(_) => tracing::debug!(room = room_id, "got an event of another room"),
                 Err(error) => tracing::debug!(room = room_id, %error, "got a bad event"),
             }
@@ -339,39 +428,39 @@ impl Node {
     }
 }
 
+fn no_room(why: &str) -> NodeError {
+    RemoteError::BadAnswer(why.to_owned()).into()
+}
+
 /// A server that is in the room says no, as opposed to one that can't be reached or does not know the room.
 fn refuses(error: &NodeError) -> bool {
     matches!(error, NodeError::Remote(RemoteError::Refused { status, .. }) if *status != 404 && *status < 500)
 }
 
-/// Leaves out what names auth events that are not there: events that did not hold take those with them that rest on
-/// them.
-fn authorised(state: Vec<Verified>, auth_chain: Vec<Verified>) -> (Vec<Verified>, Vec<Verified>) {
-    let mut by_id: BTreeMap<EventId, &Verified> = BTreeMap::new();
-    for event in state.iter().chain(&auth_chain) {
-        by_id.insert(event.pdu().event_id().clone(), event);
+/// The events of an answer by depth: nearly always, each comes after what authorises it. What can't be read is left out.
+fn in_order_of_depth(state: Vec<Bytes>, auth_chain: Vec<Bytes>) -> Vec<RawPart> {
+    #[derive(Deserialize)]
+    struct Outline<'a> {
+        #[serde(borrow, rename = "type")]
+        event_type: Cow<'a, str>,
+        depth: i64,
     }
-    loop {
-        let mut lacking = Vec::new();
-        for (id, event) in &by_id {
-            let mut auth_events = event.pdu().auth_events();
-            if auth_events.any(|id| !by_id.contains_key(id)) {
-                lacking.push(id.clone());
-            }
-        }
-        if lacking.is_empty() {
-            break;
-        }
-        for id in lacking {
-            by_id.remove(&id);
-        }
+    let state = state.into_iter().map(|event| (event, true));
+    let auth_chain = auth_chain.into_iter().map(|event| (event, false));
+    let mut parts = Vec::with_capacity(state.len() + auth_chain.len());
+    for (event, is_state) in state.chain(auth_chain) {
+        let Ok(outline) = serde_json::from_slice::<Outline<'_>>(&event) else {
+            continue;
+        };
+        let is_create = outline.event_type == "m.room.create";
+        let depth = outline.depth;
+        parts.push(RawPart {
+            event,
+            is_state,
+            is_create,
+            depth,
+        });
     }
-    let whole: HashSet<EventId> = by_id.into_keys().collect();
-    let keep = |events: Vec<Verified>| -> Vec<Verified> {
-        let events = events.into_iter();
-        events
-            .filter(|event| whole.contains(event.pdu().event_id()))
-            .collect()
-    };
-    (keep(state), keep(auth_chain))
+    parts.sort_by_key(|part| part.depth);
+    parts
 }

@@ -76,6 +76,8 @@ pub(super) enum Behalf {
 /// The keys of other servers.
 pub struct KeyRing {
     known: Cache<Box<str>, Arc<ServerKeys>>,
+    /// Held from taking a view until what it shows is in `known`: nothing older can come after it.
+    reading: Mutex<()>,
     failures: Cache<Box<str>, Failures>,
     /// Until when notaries are not asked for a server.
     unknown_to_notaries: Cache<Box<str>, u64>,
@@ -95,6 +97,7 @@ impl Default for KeyRing {
     fn default() -> Self {
         Self {
             known: Cache::new(MOST_KNOWN),
+            reading: Mutex::default(),
             failures: Cache::new(MOST_KNOWN),
             unknown_to_notaries: Cache::new(MOST_KNOWN),
             asking: Mutex::default(),
@@ -169,6 +172,7 @@ impl Node {
     }
 
     fn read_keys(&self, server_name: &str) -> Result<Arc<ServerKeys>, NodeError> {
+        let _reading = self.key_ring.reading.lock();
         let keys = Arc::new(keys::of_server(&self.view(), server_name)?);
         self.key_ring
             .known

@@ -335,7 +335,7 @@ fn request(path: String, max_bytes: u64) -> Request {
 
 /// What a server says that does not know the endpoint: `M_UNRECOGNIZED`, and old ones no code at all.
 fn is_unrecognized(status: u16, errcode: &str) -> bool {
-    errcode == "M_UNRECOGNIZED" || (matches!(status, 404 | 405) && errcode.is_empty())
+    errcode == "M_UNRECOGNIZED" || (matches!(status, 400 | 404 | 405) && errcode.is_empty())
 }
 
 fn is_unrecognized_error(error: &RemoteError) -> bool {

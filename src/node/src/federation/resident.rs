@@ -10,7 +10,7 @@ use names::RoomSn;
 use rooms::membership::{Admittance, NotHere, admittance};
 use rooms::resident::{self, Members, StateEvents};
 use rooms::template::template;
-use rooms::{Outline, RoomWriter, event_log, members, server_acl, servers};
+use rooms::{Outline, RoomWriter, members, server_acl, servers};
 
 use crate::{Lane, Lock, Node, NodeError};
 
@@ -184,6 +184,11 @@ impl Node {
             NodeError::BadEvent(why) => EntryRefusal::Forbidden(why),
             error => EntryRefusal::Failed(error),
         })?;
+        // As it is before the join: who has joined knows of itself.
+        let servers = match members {
+            Members::Omitted => Some(self.resident_servers(room)?),
+            Members::All => None,
+        };
         let entered = self.take_in_one(room, room_id, origin, verified).await;
         entered.map_err(|error| match error {
             NodeError::Rooms(error) => error.into(),
@@ -191,7 +196,15 @@ impl Node {
             error => EntryRefusal::Failed(error),
         })?;
         self.relay(room, event_id).await?;
-        self.join_answer(room, event_id, signed, members).await
+        self.join_answer(room, event_id, signed, members, servers)
+            .await
+    }
+
+    /// The servers that are in a room, this one among them.
+    fn resident_servers(&self, room: RoomSn) -> Result<Vec<String>, EntryRefusal> {
+        let mut servers = servers::joined(&self.view(), room)?;
+        servers.push(self.server_name().to_owned());
+        Ok(servers)
     }
 
     async fn join_answer(
@@ -200,23 +213,12 @@ impl Node {
         event_id: &str,
         event: String,
         members: Members,
+        servers: Option<Vec<String>>,
     ) -> Result<JoinAnswer, EntryRefusal> {
-        let view = self.view();
-        let id = event_id.to_owned();
-        let read = move || -> Result<_, rooms::Error> {
-            let state = resident::state_before(&view, room, &id, members)?;
-            let mut servers = servers::joined(&view, room)?;
-            if event_log::find_in(&view, room, &id)?.is_none() {
-                servers.clear();
-            }
-            Ok((state, servers))
-        };
-        let (state, mut servers) = self.run(Lane::Bulk, read).await??;
+        let (view, id) = (self.view(), event_id.to_owned());
+        let read = move || resident::state_before(&view, room, &id, members);
+        let state = self.run(Lane::Bulk, read).await??;
         let state = state.ok_or(EntryRefusal::UnknownRoom)?;
-        let servers = (members == Members::Omitted).then(|| {
-            servers.push(self.server_name().to_owned());
-            servers
-        });
         Ok(JoinAnswer {
             event,
             state,

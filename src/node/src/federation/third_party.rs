@@ -159,9 +159,7 @@ fn display_name(
     let Some(offer) = offer else { return Ok(None) };
     let event = rooms::event_log::get(from, room, offer)?;
     let content: Option<Map<String, Value>> = event
-        .and_then(|event| {
-            event::json::member(&event.json, "content").map(|content| serde_json::from_str(content))
-        })
+        .and_then(|event| event::json::member(&event.json, "content").map(serde_json::from_str))
         .and_then(Result::ok);
     let name = content.and_then(|mut content| content.remove("display_name"));
     Ok(name.and_then(|name| name.as_str().map(str::to_owned)))

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -21,13 +22,16 @@ use tokio::task::JoinSet;
 
 use crate::federation::edus::Edu;
 use crate::federation::fetch;
-use crate::{Node, NodeError};
+use crate::{Lock, Node, NodeError};
 
 /// The most events of a transaction.
 pub const MOST_PDUS: usize = 50;
 
 /// The most ephemeral messages of a transaction.
 pub const MOST_EDUS: usize = 100;
+
+/// Transactions of one server that are worked on at once. Servers are to send one after the other.
+const MOST_AT_ONCE: u64 = 4;
 
 /// Transactions whose answers are kept.
 const MOST_ANSWERS: usize = 10_000;
@@ -69,9 +73,13 @@ impl Node {
     ) -> Result<Arc<Value>, NodeError> {
         let key = (Arc::clone(origin), txn_id.to_owned());
         let (node, origin) = (Arc::clone(self), Arc::clone(origin));
+        let turn = turn(&origin, txn_id);
         let answer = self.transactions.0.get_or_insert_async(&key, async move {
             // Whoever sent it may go away: what was begun is finished, and remembered.
-            let work = tokio::spawn(async move { node.work_on_transaction(&origin, body).await });
+            let work = tokio::spawn(async move {
+                let _turn = node.lock(Lock::Named(turn)).await;
+                node.work_on_transaction(&origin, body).await
+            });
             match work.await {
                 Ok(answer) => answer.map(Arc::new),
                 Err(_) => Err(NodeError::Panicked),
@@ -149,6 +157,8 @@ impl Node {
         for (event_id, outcome) in self.take_in(room, &room_id, origin, good).await? {
             let error = match outcome {
                 Ok(Verdict::Accepted | Verdict::SoftFailed(_)) => None,
+                // Nothing is wrong with the event that its sender could mend.
+                Err(NodeError::Unobtainable(_)) => None,
                 Ok(Verdict::Rejected(error)) => Some(error.to_string()),
                 Err(error) => Some(error.to_string()),
             };
@@ -188,6 +198,13 @@ impl Node {
                 .with(|| self.store().head(), room, |joined| !joined.is_empty())?;
         Ok(is_in.then_some((room, rules)))
     }
+}
+
+/// The turn that a transaction waits for: whoever sends many at once has few of them worked on at once.
+fn turn(origin: &str, txn_id: &str) -> String {
+    let mut hasher = DefaultHasher::new();
+    txn_id.hash(&mut hasher);
+    format!("transaction {} of {origin}", hasher.finish() % MOST_AT_ONCE)
 }
 
 /// The events of a transaction by room, in the order in which rooms and events come.

@@ -2,7 +2,7 @@
 //! <https://spec.matrix.org/v1.19/server-server-api/#checks-performed-on-receipt-of-a-pdu>
 //!
 //! Events are checked by the keys that are known; for those that need others these are asked for in one go, and they
-//! are checked again. Each event is read once. Many are checked on all cores, in the bulk lane.
+//! are checked again. Each event is read once. Many are checked on all cores, as far as nothing else wants them.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -90,7 +90,7 @@ impl Node {
             let node = Arc::clone(self);
             pieces.push(tokio::spawn(async move {
                 let checker = Arc::clone(&node);
-                node.run(Lane::Bulk, move || checker.check_piece(rules, piece))
+                node.run(Lane::Spare, move || checker.check_piece(rules, piece))
                     .await
             }));
         }

@@ -230,15 +230,17 @@ async fn a_file_elsewhere_is_got_unsigned_and_addresses_are_checked_behind_a_pro
     });
     let second = Duration::from_secs(10);
     let answer = remote
-        .download("https://files.example/f", second, 100)
+        .download_from("https://files.example/f", second, 100)
         .await;
-    assert_eq!(answer.expect("an answer").body, "unsigned");
+    let piece = answer.expect("an answer").next().await;
+    assert_eq!(piece.expect("a body").as_deref(), Some(&b"unsigned"[..]));
     for url in [
         "http://files.example/f",
         "https://127.0.0.1/f",
         "https://[::1]:1/f",
     ] {
-        assert!(remote.download(url, second, 100).await.is_err(), "{url}");
+        let answer = remote.download_from(url, second, 100).await;
+        assert!(answer.is_err(), "{url}");
     }
     assert_eq!(places(&heads), ["files.example:443"]);
 }

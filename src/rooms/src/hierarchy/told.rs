@@ -140,6 +140,9 @@ impl ToldLevel {
     /// Reads an answer about the room; nothing if it is about another, or none at all. With `suggested_only` other
     /// children are left out, whether or not the server did that.
     pub fn of_json(room_id: &str, answer: &str, suggested_only: bool) -> Option<Self> {
+        // Taken apart below is what has no white space.
+        let answer = serde_json::from_str::<Value>(answer).ok()?.to_string();
+        let answer = answer.as_str();
         let room = json::member(answer, "room").filter(|room| json::is_object(room))?;
         let mut room = Told::of_json(room).filter(|room| room.room_id == room_id)?;
         room.children
@@ -192,7 +195,7 @@ mod tests {
     #[test]
     fn an_answer_about_another_room_is_none() {
         assert!(ToldLevel::of_json("!other:x", ANSWER, false).is_none());
-        for none in ["{}", "[]", "7", r#"{"room":{}}"#, r#"{"room":[]}"#] {
+        for none in ["", "{", "{}", "[]", "7", r#"{"room":{}}"#, r#"{"room":[]}"#] {
             assert!(ToldLevel::of_json("!s:x", none, false).is_none(), "{none}");
         }
     }

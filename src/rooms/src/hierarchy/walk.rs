@@ -37,7 +37,7 @@ pub struct Asked {
 #[derive(Clone, Debug)]
 pub enum Shown {
     /// This server is in it.
-    Here(Room),
+    Here(Box<Room>),
     /// Another server tells of it.
     Elsewhere(Arc<Told>),
 }
@@ -196,7 +196,7 @@ impl Walk {
         }
         let children = children(from, &about, self.asked.suggested_only)?;
         self.go_down(visit, &children, None);
-        self.show(Shown::Here(Room { about, children }));
+        self.show(Shown::Here(Box::new(Room { about, children })));
         Ok(())
     }
 

@@ -1,11 +1,11 @@
 //! Entering a room that another server has.
 //! <https://spec.matrix.org/v1.19/server-server-api/#joining-rooms>
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use event::{EventId, RoomRules, identifier};
 use names::RoomSn;
-use store::Txn;
+use store::{Read, Txn};
 
 use super::order::in_order;
 use super::{Arrival, Need, Received, Verdict, Verified};
@@ -32,32 +32,19 @@ pub fn enter(
     room: RoomSn,
     answer: &Answer<'_>,
 ) -> Result<Entered> {
-    let unknown = answer.users_without_number(txn)?;
+    let events = answer.state.iter().chain(answer.auth_chain);
+    let unknown = users_without_number(txn, events.chain([answer.join]))?;
     if !unknown.is_empty() {
         return Ok(Entered::Need(Need::Users(unknown)));
     }
-    let bad = |why: &str| Error::BadEvent(why.to_owned());
     let events = answer.in_order()?;
-    let mut writer = match event_log::head(txn, room)? {
-        Some(_) => RoomWriter::open(txn, context, room)?,
-        None => {
-            let create = events
-                .iter()
-                .find(|event| event.pdu.event_type() == "m.room.create")
-                .ok_or_else(|| bad("the state has no create event"))?;
-            if create.pdu.room_id() != answer.join.pdu.room_id() {
-                return Err(bad("the create event is of another room"));
-            }
-            let mut writer = RoomWriter::begin_empty(txn, context, rules, room, &create.pdu)?;
-            match writer.users(&create.pdu)? {
-                Err(need) => return Ok(Entered::Need(need)),
-                Ok(users) => {
-                    let no = writer.keep_outlier(&create.pdu, &users, &[], &Verdict::Accepted)?;
-                    writer.head_mut().create = no;
-                }
-            }
-            writer
-        }
+    let create = events
+        .iter()
+        .find(|event| event.pdu.event_type() == "m.room.create")
+        .ok_or_else(|| Error::BadEvent("the state has no create event".to_owned()))?;
+    let mut writer = match writer_of(txn, context, rules, room, create)? {
+        Ok(writer) => writer,
+        Err(need) => return Ok(Entered::Need(need)),
     };
     for event in events {
         if let Received::Need(need) = writer.receive(event, Arrival::Outlier)? {
@@ -69,7 +56,52 @@ pub fn enter(
         .iter()
         .map(|event| event.pdu.event_id().clone())
         .collect();
-    match writer.receive(answer.join, Arrival::AfterGap { state: &state })? {
+    join(writer, answer.join, &state)
+}
+
+/// Enters a room whose state was brought here before, by [`Staging`].
+///
+/// # Errors
+/// [`Error::BadEvent`] if the events do not make a room in which the join is allowed.
+pub fn enter_staged(
+    txn: &mut Txn,
+    context: Context<'_>,
+    rules: &'static RoomRules,
+    room: RoomSn,
+    staging: &Staging,
+    entering: &Verified,
+) -> Result<Entered> {
+    match writer_of(txn, context, rules, room, &staging.create)? {
+        Ok(writer) => join(writer, entering, &staging.state),
+        Err(need) => Ok(Entered::Need(need)),
+    }
+}
+
+/// The writer of a room that is entered; what it may need is the number of the room's creator.
+fn writer_of<'a>(
+    txn: &'a mut Txn,
+    context: Context<'a>,
+    rules: &'static RoomRules,
+    room: RoomSn,
+    create: &Verified,
+) -> Result<Result<RoomWriter<'a>, Need>> {
+    if event_log::head(txn, room)?.is_some() {
+        return Ok(Ok(RoomWriter::open(txn, context, room)?));
+    }
+    let mut writer = RoomWriter::begin_empty(txn, context, rules, room, &create.pdu)?;
+    let no = match writer.known(&create.pdu)? {
+        Some(no) => no,
+        None => match writer.users(&create.pdu)? {
+            Err(need) => return Ok(Err(need)),
+            Ok(users) => writer.keep_outlier(&create.pdu, &users, &[], &Verdict::Accepted)?,
+        },
+    };
+    writer.created_by(no);
+    Ok(Ok(writer))
+}
+
+fn join(mut writer: RoomWriter<'_>, event: &Verified, state: &[EventId]) -> Result<Entered> {
+    match writer.receive(event, Arrival::AfterGap { state })? {
         Received::Need(need) => Ok(Entered::Need(need)),
         Received::Stored {
             verdict: Verdict::Rejected(error),
@@ -91,23 +123,6 @@ pub struct Answer<'a> {
 }
 
 impl Answer<'_> {
-    fn users_without_number(&self, txn: &Txn) -> Result<Vec<String>> {
-        let mut unknown = BTreeSet::new();
-        let events = self.state.iter().chain(self.auth_chain).chain([self.join]);
-        for event in events {
-            let pdu = &event.pdu;
-            let member = pdu
-                .state_key()
-                .filter(|key| pdu.event_type() == "m.room.member" && identifier::is_user_id(key));
-            for id in [Some(pdu.sender()), member].into_iter().flatten() {
-                if !unknown.contains(id) && names::user_sn(txn, id)?.is_none() {
-                    unknown.insert(id.to_owned());
-                }
-            }
-        }
-        Ok(unknown.into_iter().collect())
-    }
-
     /// The events of the state and of the auth chain, each after those that it names in `auth_events`.
     fn in_order(&self) -> Result<Vec<&Verified>> {
         let mut by_id: BTreeMap<&str, &Verified> = BTreeMap::new();
@@ -116,5 +131,112 @@ impl Answer<'_> {
         }
         in_order(&by_id, |event| event.pdu.auth_events().collect())
             .ok_or_else(|| Error::BadEvent("the auth events go in a circle".to_owned()))
+    }
+}
+
+/// The users that the events speak of and that have no number yet.
+///
+/// # Errors
+/// If the store fails.
+pub fn users_without_number<'e>(
+    from: &impl Read,
+    events: impl IntoIterator<Item = &'e Verified>,
+) -> Result<Vec<String>> {
+    let mut unknown = BTreeSet::new();
+    for event in events {
+        let pdu = &event.pdu;
+        let member = pdu
+            .state_key()
+            .filter(|key| pdu.event_type() == "m.room.member" && identifier::is_user_id(key));
+        for id in [Some(pdu.sender()), member].into_iter().flatten() {
+            if !unknown.contains(id) && names::user_sn(from, id)?.is_none() {
+                unknown.insert(id.to_owned());
+            }
+        }
+    }
+    Ok(unknown.into_iter().collect())
+}
+
+/// The events of a room that is going to be entered, brought here as outliers in several changes, so that a large
+/// room needs no large change. Nobody sees anything of it before [`enter_staged`], and the room has no head until then; what
+/// was kept when it ends early is known when it is tried again.
+///
+/// The events may come in any order: one that comes before what authorises it waits for that. What waits in the end
+/// is left out.
+#[derive(Debug)]
+pub struct Staging {
+    create: Verified,
+    /// Those of the state that are here, in the order in which they came.
+    state: Vec<EventId>,
+    /// By the id of an auth event that is not here.
+    waiting: HashMap<EventId, Vec<Part>>,
+}
+
+/// An event of what a server answers to a join.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// The event.
+    pub event: Verified,
+    /// It is of the state itself, and not only of its auth chain.
+    pub is_state: bool,
+}
+
+impl Staging {
+    /// For a room that begins with this event.
+    pub fn new(create: Verified) -> Self {
+        Self {
+            create,
+            state: Vec::new(),
+            waiting: HashMap::new(),
+        }
+    }
+
+    /// How many events of the state are here.
+    pub fn state_count(&self) -> usize {
+        self.state.len()
+    }
+
+    /// How many events wait for what authorises them.
+    pub fn waiting_count(&self) -> usize {
+        self.waiting.values().map(Vec::len).sum()
+    }
+
+    /// Keeps events, all of whose users have numbers ([`users_without_number`]).
+    ///
+    /// # Errors
+    /// If the store fails, or the create event is none. An event that can't belong to the room is left out.
+    pub fn keep(
+        &mut self,
+        txn: &mut Txn,
+        context: Context<'_>,
+        rules: &'static RoomRules,
+        room: RoomSn,
+        parts: Vec<Part>,
+    ) -> Result<()> {
+        let mut writer = match writer_of(txn, context, rules, room, &self.create)? {
+            Ok(writer) => writer,
+            Err(_) => return Err(Error::BadEvent("its creator has no number".to_owned())),
+        };
+        let mut open: VecDeque<Part> = parts.into();
+        while let Some(part) = open.pop_front() {
+            let id = part.event.pdu.event_id();
+            match writer.receive(&part.event, Arrival::Outlier) {
+                Ok(Received::Need(Need::AuthEvents(missing))) => {
+                    if let Some(missing) = missing.into_iter().next() {
+                        self.waiting.entry(missing).or_default().push(part);
+                    }
+                }
+                Ok(Received::Known(_) | Received::Stored { .. }) => {
+                    open.extend(self.waiting.remove(id).unwrap_or_default());
+                    if part.is_state {
+                        self.state.push(id.clone());
+                    }
+                }
+                // Nothing was changed: it is this event alone that is wrong.
+                Ok(Received::Need(_)) | Err(Error::BadEvent(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 }

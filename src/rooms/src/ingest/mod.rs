@@ -11,7 +11,7 @@ mod order;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-pub use enter::{Answer, Entered, enter};
+pub use enter::{Answer, Entered, Part, Staging, enter, enter_staged, users_without_number};
 use event::signature::{self, Integrity, VerifyKeys};
 use event::state_res::StateKey;
 use event::{

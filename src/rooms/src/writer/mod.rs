@@ -229,6 +229,11 @@ impl<'a> RoomWriter<'a> {
         })
     }
 
+    /// Says which event began the room, in a room that has no head yet; that alone writes none.
+    pub(crate) fn created_by(&mut self, no: EventNo) {
+        self.head.create = no;
+    }
+
     /// The room's number.
     pub fn room(&self) -> RoomSn {
         self.room

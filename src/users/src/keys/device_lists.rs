@@ -207,6 +207,8 @@ pub fn compose(
     lists.changed.extend(signed);
     for user in moved {
         if user == viewer {
+            // Who enters a room is named as well: their other devices are in it now.
+            lists.changed.insert(viewer);
             continue;
         }
         match (shared.before(user)?, shared.now(user)?) {

@@ -18,7 +18,7 @@ use store::{Position, View};
 
 use super::edus::write_edu;
 use super::recipients;
-use super::state::{Destination, Ephemeral, SentReceipt, State, Transaction};
+use super::state::{Destination, Ephemeral, ReceiptKey, SentReceipt, State, Transaction};
 use crate::{Lane, Node, NodeError, Touched};
 
 /// Events in a transaction: as many as the specification allows.
@@ -65,7 +65,7 @@ struct Parts {
 }
 
 type Typing = ((RoomSn, UserSn), bool);
-type SentBy = ((RoomSn, UserSn, Option<String>), SentReceipt);
+type SentBy = (ReceiptKey, SentReceipt);
 
 impl Ephemeral {
     fn take_typing(&mut self) -> Vec<Typing> {

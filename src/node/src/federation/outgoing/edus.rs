@@ -10,7 +10,7 @@ use store::{Position, View};
 use users::keys::device_lists::{self, DeviceChange, Part};
 use users::keys::query::{self, Viewer};
 
-use super::state::SentReceipt;
+use super::state::{ReceiptKey, SentReceipt};
 use crate::{Node, NodeError};
 
 /// Appends an EDU whose content is JSON text already.
@@ -47,7 +47,7 @@ impl Node {
     pub(super) fn receipt_edus(
         &self,
         view: &View,
-        receipts: Vec<((RoomSn, UserSn, Option<String>), SentReceipt)>,
+        receipts: Vec<(ReceiptKey, SentReceipt)>,
     ) -> Result<Vec<Vec<u8>>, NodeError> {
         let mut edus: Vec<BTreeMap<RoomSn, BTreeMap<UserSn, Value>>> = Vec::new();
         for ((room, user, thread), (event_id, ts_ms)) in receipts {

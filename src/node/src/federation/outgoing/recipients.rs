@@ -69,11 +69,17 @@ fn news_of_change(change: DeviceChange) -> News {
     }
 }
 
+/// The servers of a room, with how long they are there.
+type ServersOfRoom = Rc<Vec<(Arc<str>, RoomServer)>>;
+
+/// The servers that share a room with a user.
+type ServersOfUser = Rc<BTreeSet<Arc<str>>>;
+
 /// The servers of rooms, each read once.
 struct Rooms<'a> {
     view: &'a View,
-    by_room: HashMap<RoomSn, Rc<Vec<(Arc<str>, RoomServer)>>>,
-    by_user: HashMap<(UserSn, Option<RoomSn>), Rc<BTreeSet<Arc<str>>>>,
+    by_room: HashMap<RoomSn, ServersOfRoom>,
+    by_user: HashMap<(UserSn, Option<RoomSn>), ServersOfUser>,
 }
 
 impl<'a> Rooms<'a> {
@@ -85,7 +91,7 @@ impl<'a> Rooms<'a> {
         }
     }
 
-    fn servers(&mut self, room: RoomSn) -> Result<Rc<Vec<(Arc<str>, RoomServer)>>, NodeError> {
+    fn servers(&mut self, room: RoomSn) -> Result<ServersOfRoom, NodeError> {
         if let Some(found) = self.by_room.get(&room) {
             return Ok(Rc::clone(found));
         }
@@ -102,7 +108,7 @@ impl<'a> Rooms<'a> {
         &mut self,
         user: UserSn,
         without: Option<RoomSn>,
-    ) -> Result<Rc<BTreeSet<Arc<str>>>, NodeError> {
+    ) -> Result<ServersOfUser, NodeError> {
         if let Some(found) = self.by_user.get(&(user, without)) {
             return Ok(Rc::clone(found));
         }

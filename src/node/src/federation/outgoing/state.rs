@@ -51,6 +51,9 @@ pub(super) struct Transaction {
     pub to_device: usize,
 }
 
+/// Whose receipt it is: room, user and thread.
+pub(super) type ReceiptKey = (RoomSn, UserSn, Option<String>);
+
 /// A receipt as it is sent: event id and time in milliseconds.
 pub(super) type SentReceipt = (String, u64);
 
@@ -58,7 +61,7 @@ pub(super) type SentReceipt = (String, u64);
 #[derive(Default)]
 pub(super) struct Ephemeral {
     pub typing: BTreeMap<(RoomSn, UserSn), bool>,
-    pub receipts: BTreeMap<(RoomSn, UserSn, Option<String>), SentReceipt>,
+    pub receipts: BTreeMap<ReceiptKey, SentReceipt>,
     pub presence: BTreeSet<UserSn>,
 }
 
@@ -73,7 +76,7 @@ impl Ephemeral {
         }
     }
 
-    pub fn receipt(&mut self, of: (RoomSn, UserSn, Option<String>), receipt: SentReceipt) {
+    pub fn receipt(&mut self, of: ReceiptKey, receipt: SentReceipt) {
         if self.receipts.len() < MOST_EPHEMERAL {
             self.receipts.insert(of, receipt);
         }
