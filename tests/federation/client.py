@@ -49,13 +49,14 @@ class Client:
         if self.token:
             request.add_header("Authorization", f"Bearer {self.token}")
         try:
-            with urllib.request.urlopen(request, timeout=timeout) as answer:
+            with self.server.open(request, timeout) as answer:
                 content = answer.read()
                 if "json" in answer.headers.get("Content-Type", ""):
                     return json.loads(content)
                 return content
         except urllib.error.HTTPError as error:
-            content = error.read()
+            with error:
+                content = error.read()
             try:
                 content = json.loads(content)
             except ValueError:

@@ -1,4 +1,4 @@
-"""Homeservers on loopback that federate with each other: Meyrin, and Synapse beside it."""
+"""Homeservers that federate with each other, on loopback unless told otherwise: Meyrin, and Synapse beside it."""
 
 import os
 import pathlib
@@ -32,11 +32,11 @@ class Authority:
             "-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign",
         )
 
-    def certificate(self, name):
-        """A certificate for localhost and its key."""
+    def certificate(self, name, address="127.0.0.1"):
+        """A certificate for localhost and an address, and its key."""
         cert, key = self.folder / f"{name}.crt", self.folder / f"{name}.key"
         request, extensions = self.folder / f"{name}.csr", self.folder / f"{name}.ext"
-        extensions.write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\nextendedKeyUsage=serverAuth\n")
+        extensions.write_text(f"subjectAltName=DNS:localhost,IP:{address}\nextendedKeyUsage=serverAuth\n")
         self._openssl(
             "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=localhost",
             "-keyout", key, "-out", request,
@@ -56,30 +56,41 @@ class Server:
     """A homeserver process. Its clients speak plain HTTP, other servers TLS."""
 
     kind = None
+    address = "127.0.0.1"
 
     def __init__(self, authority, folder):
         self.authority = authority
         self.folder = pathlib.Path(folder)
         self.folder.mkdir()
-        self.client_port = free_port()
-        self.federation_port = free_port()
-        self.name = f"localhost:{self.federation_port}"
-        self.url = f"http://127.0.0.1:{self.client_port}"
-        self.cert, self.key = authority.certificate(self.folder.name)
+        self.settle()
+        self.cert, self.key = authority.certificate(self.folder.name, self.address)
         self.process = None
         self.configure()
 
+    def settle(self):
+        """Says where the server listens, what it is called and where its clients find it."""
+        self.client_port = free_port()
+        self.federation_port = free_port()
+        self.client_bind = f"{self.address}:{self.client_port}"
+        self.federation_bind = f"{self.address}:{self.federation_port}"
+        self.name = f"localhost:{self.federation_port}"
+        self.url = f"http://{self.client_bind}"
+
+    def open(self, request, timeout):
+        """Sends a client's request."""
+        return urllib.request.urlopen(request, timeout=timeout)
+
     def start(self):
-        log = open(self.folder / "log", "ab")
-        self.process = subprocess.Popen(
-            self.command(), stdout=log, stderr=log, cwd=self.folder, env=self.environment()
-        )
+        with open(self.folder / "log", "ab") as log:
+            self.process = subprocess.Popen(
+                self.command(), stdout=log, stderr=log, cwd=self.folder, env=self.environment()
+            )
         deadline = time.monotonic() + PATIENCE
         while True:
             if self.process.poll() is not None:
                 raise RuntimeError(f"{self.kind} ended: {self.log_end()}")
             try:
-                with urllib.request.urlopen(f"{self.url}/_matrix/client/versions", timeout=2):
+                with self.open(f"{self.url}/_matrix/client/versions", timeout=2):
                     return
             except OSError:
                 if time.monotonic() > deadline:
@@ -95,6 +106,12 @@ class Server:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        self.process = None
+
+    def kill(self):
+        """Ends the process as a power loss would."""
+        self.process.kill()
+        self.process.wait()
         self.process = None
 
     def log_end(self):
@@ -117,10 +134,10 @@ server_name = "{self.name}"
 data_dir = "{self.folder}/data"
 
 [[listen]]
-bind = "127.0.0.1:{self.client_port}"
+bind = "{self.client_bind}"
 
 [[listen]]
-bind = "127.0.0.1:{self.federation_port}"
+bind = "{self.federation_bind}"
 tls_cert = "{self.cert}"
 tls_key = "{self.key}"
 

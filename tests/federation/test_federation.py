@@ -317,8 +317,14 @@ class Together:
         guest.call("PUT", path, {"displayname": "The Guest"})
         self.assertEqual(host.call("GET", path)["displayname"], "The Guest")
         room = host.create_room(preset="public_chat", name="Open house", visibility="public")
-        listed = guest.call("GET", "/_matrix/client/v3/publicRooms", query={"server": host.server.name})["chunk"]
-        self.assertIn(room, [entry["room_id"] for entry in listed])
+        query = {"server": host.server.name}
+
+        def listed():
+            rooms = guest.call("GET", "/_matrix/client/v3/publicRooms", query=query)["chunk"]
+            return room in [entry["room_id"] for entry in rooms]
+
+        # Synapse gathers what it lists in the background.
+        eventually("the room is listed", listed)
 
     @both_ways
     def test_a_display_name_changes_in_shared_rooms(self, host, guest):
