@@ -203,6 +203,7 @@ database:
   name: sqlite3
   args: {{database: "{self.folder}/homeserver.db"}}
 allow_public_rooms_over_federation: true
+room_list_publication_rules: [{{action: allow}}]
 rc_room_creation: {rates}
 rc_message: {rates}
 rc_registration: {rates}

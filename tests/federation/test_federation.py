@@ -323,7 +323,6 @@ class Together:
             rooms = guest.call("GET", "/_matrix/client/v3/publicRooms", query=query)["chunk"]
             return room in [entry["room_id"] for entry in rooms]
 
-        # Synapse gathers what it lists in the background.
         eventually("the room is listed", listed)
 
     @both_ways
