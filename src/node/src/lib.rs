@@ -25,6 +25,7 @@ mod presence;
 pub mod room;
 mod sliding_poll;
 mod sync_poll;
+pub mod to_device;
 mod typing;
 mod user_rooms;
 
