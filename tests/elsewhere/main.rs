@@ -5,6 +5,7 @@ mod handed_over;
 mod invited;
 mod inviting;
 mod knocking;
+mod policy_servers;
 mod two_servers;
 
 use event::RoomVersion;

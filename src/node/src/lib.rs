@@ -81,6 +81,7 @@ pub struct Node {
     remote_aliases: federation::RemoteAliases,
     told_spaces: federation::ToldSpaces,
     key_fetches: federation::KeyFetches,
+    policy_answers: federation::PolicyAnswers,
     profiles: federation::Profiles,
     media_fetches: federation::MediaFetches,
     /// For the states of sliding sync, which are not kept over a restart: begins at random, so that a
@@ -134,6 +135,7 @@ impl Node {
             remote_aliases: federation::RemoteAliases::default(),
             told_spaces: federation::ToldSpaces::default(),
             key_fetches: Default::default(),
+            policy_answers: Default::default(),
             profiles: Default::default(),
             media_fetches: Default::default(),
             next_generation: AtomicU64::new(rand::random::<u64>() >> 16),

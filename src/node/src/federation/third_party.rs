@@ -112,7 +112,7 @@ impl Node {
             };
             let event = Bytes::from(pdu.json().to_owned());
             let verified = self.verify_one(rules, event).await?;
-            let taken_in = self.take_in_own(room, &verified).await;
+            let taken_in = self.take_in_own(room, rules, &verified).await;
             return taken_in.map_err(|error| match error {
                 NodeError::Rooms(error) => error.into(),
                 error => EntryRefusal::Failed(error),
