@@ -42,6 +42,8 @@ section! {
         limits: Limits = Limits::default();
         /// The connection to other homeservers.
         federation: Federation = Federation::default();
+        /// Invitations of e-mail addresses and telephone numbers.
+        identity_servers: IdentityServers = IdentityServers::default();
         /// The database.
         storage: Storage = Storage::default();
         /// Uploaded files.
@@ -243,6 +245,16 @@ section! {
         users: Vec<Pattern> = vec![Pattern::anything()] => "[\"@guide-*:example.org\"]";
         /// Lets files through, both ways.
         media: bool = true;
+    }
+}
+
+section! {
+    /// Invitations of e-mail addresses and telephone numbers. An identity server tells whose an address is, and writes to
+    /// the invited that nobody is known for; it learns who invites whom, and the room's name.
+    pub struct IdentityServers {
+        /// The identity servers that users may invite by, by name; `*` stands for anything. Without one, only users can be
+        /// invited.
+        @live allowed: Vec<Pattern> = Vec::new() => "[\"identity.example.org\"]";
     }
 }
 

@@ -173,6 +173,23 @@ impl Remote {
             .unwrap_or(Err(RemoteError::TimedOut))
     }
 
+    /// Asks a web server that is no homeserver, by the same rules for addresses: gets what is at `url`, or posts a JSON
+    /// `body` there. A redirect is a refusal.
+    ///
+    /// # Errors
+    /// See [`RemoteError`].
+    pub async fn ask_web(
+        &self,
+        url: &str,
+        token: Option<&str>,
+        body: Option<Bytes>,
+        timeout: Duration,
+        max_answer: usize,
+    ) -> Result<Bytes, RemoteError> {
+        let web = self.well_known.web();
+        web.ask(url, token, body, timeout, max_answer).await
+    }
+
     /// The way to web servers; none if federation is switched off.
     pub(crate) fn web(&self) -> Result<&Web, RemoteError> {
         match self.options.enabled {
@@ -254,7 +271,7 @@ impl Remote {
     }
 }
 
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
+pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// What this server calls itself.
 pub(crate) const USER_AGENT: HeaderValue =
