@@ -95,7 +95,7 @@ impl Server {
             ..Routers::default()
         };
         if config.federation.enabled {
-            routers.federation = api::federation::routes().with_state(app.clone());
+            routers.federation = api::federation::router(&app);
         }
         let metrics = metrics(config, &mut routers);
         let http = Http::bind(ServerOptions::from(config), &routers, metrics)

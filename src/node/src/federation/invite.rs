@@ -19,6 +19,7 @@ use rooms::{Outline, RoomWriter, members};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::federation::Forbidden;
 use crate::federation::fetch::read;
 use crate::federation::leave::is_unknown_endpoint;
 use crate::{Lock, Node, NodeError};
@@ -79,6 +80,11 @@ impl Node {
         target_id: &str,
         content: &str,
     ) -> Result<(), NodeError> {
+        let server = identifier::domain(target_id).unwrap_or_default();
+        if !self.may_share_user(server, sender_id) {
+            let why = Forbidden::User.to_string();
+            return Err(RemoteError::NotAllowed(why).into());
+        }
         let made = self.sealed_invite(room, sender_id, target_id, content);
         let Some((rules, pdu)) = made.await? else {
             return Ok(());
@@ -88,7 +94,6 @@ impl Node {
             described: self.described_to_invited(room, sender_id)?,
             pdu: self.signed_for_room(room, rules, pdu).await?,
         };
-        let server = identifier::domain(target_id).unwrap_or_default();
         let signed = self.ask_to_sign(server, &unsigned).await?;
         let verified = self
             .verify_one(rules, Bytes::from(signed))

@@ -1,5 +1,6 @@
 //! What the shell does with other servers: fetching keys and events, taking in what they send, sending to them.
 
+mod audit;
 mod backfill;
 mod device_lists;
 mod directory;
@@ -33,6 +34,8 @@ mod transactions;
 mod verification;
 mod way_out;
 
+pub(crate) use audit::Audit;
+pub use audit::Crossing;
 pub use backfill::has_gaps;
 pub(crate) use directory::RemoteAliases;
 pub use directory::Resolved;

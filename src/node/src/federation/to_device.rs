@@ -79,7 +79,7 @@ impl Node {
             Err(users::Error::TooLarge(why)) => return Ok(pass_over(origin, EDU_TYPE, &why)),
             Err(error) => return Err(error.into()),
         }
-        let addressed = self.address(&head, &messages)?;
+        let addressed = self.address(&head, origin, &messages)?;
         let parts = to_device::batches(&addressed);
         let mut last = None;
         for (number, part) in (1..).zip(&parts) {
@@ -96,15 +96,18 @@ impl Node {
         Ok(last)
     }
 
-    /// Finds the devices that messages are for. Users of other servers, and devices that do not exist, get none.
+    /// Finds the devices that messages are for. Users of other servers, those who are not shared with the one that sends
+    /// them, and devices that do not exist, get none.
     fn address<'m>(
         &self,
         from: &impl Read,
+        origin: &str,
         messages: &'m ByDevice,
     ) -> Result<Vec<Addressed<'m>>, NodeError> {
         let mut addressed = Vec::new();
         for (user_id, by_device) in messages {
-            let user = match self.names.is_local_id(user_id) {
+            let is_shown = self.names.is_local_id(user_id) && self.may_share_user(origin, user_id);
+            let user = match is_shown {
                 true => self.names.known_user(from, user_id)?,
                 false => None,
             };
