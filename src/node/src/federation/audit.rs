@@ -1,5 +1,5 @@
-//! The record of what crossed between this server and others (`federation.audit`): a JSON object in a line for each request,
-//! in both directions, in the log under the target `audit` and, if `federation.audit_file` is set, in that file.
+//! The record of what crossed between this server and others (`federation.audit`): a JSON object in a line for each
+//! request, in both directions, in the log under the target `audit` and, if `federation.audit_file` is set, in that file.
 //!
 //! Invariants:
 //! - Nobody waits for the file: a thread of its own writes it, and what it can't keep up with is counted and said there.

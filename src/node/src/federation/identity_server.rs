@@ -1,4 +1,5 @@
-//! Identity servers: finding out whom an address belongs to, and leaving an invitation for whoever proves that it is theirs.
+//! Identity servers: finding out whom an address belongs to, and leaving an invitation for whoever proves that it is
+//! theirs.
 //! <https://spec.matrix.org/v1.19/client-server-api/#third-party-invites>
 //!
 //! Which server is asked is the client's choice, among those that `identity_servers.allowed` lets through; the token is
