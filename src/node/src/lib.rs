@@ -83,6 +83,8 @@ pub struct Node {
     remote_aliases: federation::RemoteAliases,
     told_spaces: federation::ToldSpaces,
     key_fetches: federation::KeyFetches,
+    audit: Arc<federation::Audit>,
+    policy_answers: federation::PolicyAnswers,
     profiles: federation::Profiles,
     media_fetches: federation::MediaFetches,
     /// For the states of sliding sync, which are not kept over a restart: begins at random, so that a
@@ -111,7 +113,8 @@ impl Node {
             .compute_threads
             .map_or(cores, |count| count as usize);
         let config = Arc::new(ArcSwap::from_pointee(config));
-        let remote = Remote::new(federation::options(&config)?, key.clone())?;
+        let audit = Arc::default();
+        let remote = Remote::new(federation::options(&config, &audit)?, key.clone())?;
         let started = store.head().position();
         Ok(Arc::new(Node {
             config,
@@ -137,6 +140,8 @@ impl Node {
             remote_aliases: federation::RemoteAliases::default(),
             told_spaces: federation::ToldSpaces::default(),
             key_fetches: Default::default(),
+            audit,
+            policy_answers: Default::default(),
             profiles: Default::default(),
             media_fetches: Default::default(),
             next_generation: AtomicU64::new(rand::random::<u64>() >> 16),

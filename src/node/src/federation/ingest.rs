@@ -104,6 +104,7 @@ impl Node {
         events: Vec<Verified>,
     ) -> Result<Outcomes, NodeError> {
         let mut ingest = Ingest::new(self, room, room_id, peer)?;
+        let events = self.with_opinions(room, ingest.rules, events).await?;
         let items = events.into_iter().map(|event| Item {
             event,
             way: Way::Live,
@@ -117,7 +118,7 @@ impl Node {
     /// Takes in one event that has to count.
     ///
     /// # Errors
-    /// As [`Node::take_in`]; and [`rooms::Error::NotAllowed`] if it does not.
+    /// As [`Node::take_in`]; and [`rooms::Error::NotAllowed`], [`rooms::Error::NotRecommended`] if it does not.
     pub async fn take_in_one(
         self: &Arc<Self>,
         room: RoomSn,
@@ -127,12 +128,7 @@ impl Node {
     ) -> Result<(), NodeError> {
         let outcomes = self.take_in(room, room_id, peer, vec![event]).await?;
         for (_, outcome) in outcomes {
-            match outcome? {
-                Verdict::Accepted => {}
-                Verdict::Rejected(error) | Verdict::SoftFailed(error) => {
-                    return Err(rooms::Error::NotAllowed(error).into());
-                }
-            }
+            outcome?.must_count()?;
         }
         Ok(())
     }
@@ -179,6 +175,12 @@ impl<'a> Ingest<'a> {
             let Some(item) = items.pop_front() else {
                 continue;
             };
+            if let Need::Opinion(server) = &need {
+                let event = item.event;
+                let event = self.node.with_opinion(server, self.rules, event).await;
+                items.push_front(Item { event, ..item });
+                continue;
+            }
             match self.provide(&item, need).await {
                 Ok(Provided { before, way }) => {
                     items.push_front(Item { way, ..item });
@@ -233,7 +235,7 @@ impl<'a> Ingest<'a> {
         let event_id = item.event.pdu().event_id();
         let missing = match &need {
             Need::AuthEvents(missing) | Need::State(missing) => missing.as_slice(),
-            Need::Users(_) | Need::PrevEvents(_) => &[],
+            Need::Users(_) | Need::PrevEvents(_) | Need::Opinion(_) => &[],
         };
         if missing.iter().any(|id| self.lost.contains(id)) {
             return Err(NodeError::Unobtainable("it rests on what can't be had"));
@@ -243,6 +245,7 @@ impl<'a> Ingest<'a> {
                 self.node.names().number_users(self.node.store(), &users)?;
                 Ok(Provided::same(item))
             }
+            Need::Opinion(_) => Ok(Provided::same(item)),
             Need::PrevEvents(_) => self.fill_gap(item).await,
             // What it follows brings most of what authorises it.
             Need::AuthEvents(_) if self.follows_a_gap(item)? => self.fill_gap(item).await,
@@ -378,6 +381,7 @@ impl<'a> Ingest<'a> {
             }
             return Ok(None);
         }
+        let events = node.with_opinions(self.room, self.rules, events).await?;
         let before = events.into_iter().map(|event| Item {
             event,
             way: Way::Live,
@@ -593,7 +597,9 @@ fn receive(
             Err(error @ rooms::Error::BadEvent(_)) => Err(error.into()),
             Err(error) => return Err(error.into()),
         };
-        if let Ok(Verdict::Rejected(error) | Verdict::SoftFailed(error)) = &outcome {
+        if let Ok(verdict) = &outcome
+            && let Err(error) = verdict.clone().must_count()
+        {
             let event = item.event.pdu().event_id();
             tracing::debug!(%event, %error, "an event does not count");
         }

@@ -52,9 +52,9 @@ impl From<rooms::Error> for EntryRefusal {
     fn from(error: rooms::Error) -> Self {
         match error {
             rooms::Error::UnknownRoom => EntryRefusal::UnknownRoom,
-            rooms::Error::NotAllowed(_) | rooms::Error::Forbidden(_) => {
-                EntryRefusal::Forbidden(error.to_string())
-            }
+            rooms::Error::NotAllowed(_)
+            | rooms::Error::Forbidden(_)
+            | rooms::Error::NotRecommended => EntryRefusal::Forbidden(error.to_string()),
             error => EntryRefusal::Failed(error.into()),
         }
     }

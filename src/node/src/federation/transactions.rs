@@ -163,7 +163,7 @@ impl Node {
         }
         for (event_id, outcome) in self.take_in(room, &room_id, origin, good).await? {
             let error = match outcome {
-                Ok(Verdict::Accepted | Verdict::SoftFailed(_)) => None,
+                Ok(Verdict::Accepted | Verdict::SoftFailed(_) | Verdict::NotRecommended) => None,
                 // Nothing is wrong with the event that its sender could mend.
                 Err(NodeError::Unobtainable(_)) => None,
                 Ok(Verdict::Rejected(error)) => Some(error.to_string()),
