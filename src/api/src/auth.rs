@@ -106,6 +106,7 @@ impl FromRequestParts<App> for AnySession {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         let token = token_of(parts).ok_or_else(ApiError::missing_token)?;
+        app.node().budget().note_user();
         app.sessions().find(app, token, parts).await.map(Self)
     }
 }

@@ -104,26 +104,32 @@ impl Node {
         room: RoomSn,
         event: &Verified,
     ) -> Result<(), NodeError> {
+        let is_own = self.names().is_local_id(event.pdu().sender());
         for _ in 0..2 {
-            let received = |writer: &mut RoomWriter<'_>| -> Result<Option<Need>, NodeError> {
-                match writer.receive(event, Arrival::Live)? {
-                    Received::Need(need) => Ok(Some(need)),
-                    Received::Known(_) => Ok(None),
-                    Received::Stored { verdict, .. } => match verdict {
-                        Verdict::Accepted => Ok(None),
-                        Verdict::Rejected(error) | Verdict::SoftFailed(error) => {
-                            Err(rooms::Error::NotAllowed(error).into())
-                        }
-                    },
+            let guard = self.lock(Lock::Room(room)).await;
+            let mut txn = self.begin();
+            let receive = |writer: &mut RoomWriter<'_>| writer.receive(event, Arrival::Live);
+            let (received, mut touched) = self.write_room(&mut txn, room, receive)?;
+            match received {
+                Received::Need(Need::Users(users)) => {
+                    drop((txn, guard));
+                    self.names().number_users(self.store(), &users)?;
+                    continue;
                 }
-            };
-            match self.change_room(room, received).await? {
-                Some(Need::Users(users)) => self.names().number_users(self.store(), &users)?,
-                Some(_) => break,
-                None if self.names().is_local_id(event.pdu().sender()) => return Ok(()),
-                // Made in the name of a user of another server.
-                None => return self.relay(room, event.pdu().event_id()).await,
+                Received::Need(_) => break,
+                Received::Known(_) => {}
+                Received::Stored { verdict, .. } => {
+                    if let Verdict::Rejected(error) | Verdict::SoftFailed(error) = verdict {
+                        return Err(rooms::Error::NotAllowed(error).into());
+                    }
+                    if !is_own {
+                        // Made in the name of a user of another server.
+                        let event_id = event.pdu().event_id();
+                        self.note_passed_on(&mut txn, room, event_id, &mut touched)?;
+                    }
+                }
             }
+            return self.commit_room(guard, txn, touched).await;
         }
         Err(NodeError::Unobtainable("the room has changed meanwhile"))
     }
