@@ -44,7 +44,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 const EVENTS_PER_CHANGE: usize = 100;
 
 /// Events kept in one change while users of this server write something: about a millisecond.
-const EVENTS_BESIDE_USERS: usize = 16;
+const EVENTS_BESIDE_USERS: usize = 32;
 
 /// Events kept in one change while others wait for the room: it is theirs again after half a millisecond.
 const EVENTS_WHILE_AWAITED: usize = 4;

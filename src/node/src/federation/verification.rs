@@ -17,8 +17,8 @@ use super::key_ring::WantedKeys;
 use crate::budget::OF_THE_HOUSE;
 use crate::{Node, NodeError};
 
-/// Events in one piece of work: about a millisecond.
-const IN_A_PIECE: usize = 8;
+/// Events in one piece of work: half a millisecond.
+const IN_A_PIECE: usize = 16;
 
 /// How often keys are asked for: an event may need those of three servers, and each check finds one missing.
 const ROUNDS: usize = 3;
