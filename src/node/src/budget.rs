@@ -78,7 +78,7 @@ impl Budget {
         })
     }
 
-    /// A user of this server asks for something.
+    /// A user of this server asks for something, and expects the answer at once.
     pub fn note_user(&self) {
         self.asked_ns.store(self.now_ns(), Ordering::Relaxed);
     }
