@@ -5,6 +5,7 @@ mod handed_over;
 mod invited;
 mod inviting;
 mod knocking;
+mod reaching;
 mod two_servers;
 
 use event::RoomVersion;

@@ -26,6 +26,7 @@ mod presence;
 pub mod room;
 mod sliding_poll;
 mod sync_poll;
+pub mod to_device;
 mod typing;
 mod user_rooms;
 
@@ -80,6 +81,7 @@ pub struct Node {
     own_keys: OwnKeys,
     published: federation::Published,
     outgoing: Arc<Outgoing>,
+    traffic: federation::Traffic,
     transactions: federation::Answers,
     remote_aliases: federation::RemoteAliases,
     told_spaces: federation::ToldSpaces,
@@ -134,6 +136,7 @@ impl Node {
             own_keys,
             published: Default::default(),
             outgoing: Arc::new(Outgoing::new(now_ms())),
+            traffic: federation::Traffic::default(),
             transactions: federation::Answers::default(),
             remote_aliases: federation::RemoteAliases::default(),
             told_spaces: federation::ToldSpaces::default(),

@@ -53,6 +53,9 @@ pub(crate) const ROOM_SERVERS: Table<(RoomSn, String), RoomServer> =
 /// Rooms by the other servers that are in them.
 pub(crate) const ROOMS_OF_SERVER: Table<(String, RoomSn), ()> =
     Table::derived(Family::Rooms, 20, "rooms_of_server", "rooms::check");
+/// Rooms by the other servers that were in them and are not any more.
+pub(crate) const ROOMS_LEFT: Table<(String, RoomSn), ()> =
+    Table::derived(Family::Rooms, 23, "rooms_left", "rooms::check");
 /// Rooms to which a user of another server is joined, and where they joined.
 pub(crate) const REMOTE_ROOMS: Table<(UserSn, RoomSn), At<()>> =
     Table::source(Family::Rooms, 21, "remote_rooms");
@@ -135,6 +138,7 @@ pub const TABLES: &[TableInfo] = &[
     MEMBERS.info(),
     ROOM_SERVERS.info(),
     ROOMS_OF_SERVER.info(),
+    ROOMS_LEFT.info(),
     REMOTE_ROOMS.info(),
     USER_ROOMS.info(),
     STRIPPED_STATE.info(),

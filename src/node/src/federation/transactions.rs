@@ -23,6 +23,7 @@ use tokio::task::JoinSet;
 
 use crate::federation::edus::Edu;
 use crate::federation::fetch;
+use crate::federation::traffic::count;
 use crate::{Lock, Node, NodeError};
 
 /// The most events of a transaction.
@@ -72,6 +73,8 @@ struct Transaction<'a> {
 
 /// What is in a transaction.
 struct Parts {
+    /// How many events there are, those that can't be read among them.
+    events: usize,
     rooms: Vec<OfRoom>,
     edus: Vec<Bytes>,
 }
@@ -116,6 +119,9 @@ impl Node {
         body: Bytes,
     ) -> Result<Value, NodeError> {
         let read = self.run_for(origin, move || read(&body)).await??;
+        count(&self.traffic.transactions_received, 1);
+        count(&self.traffic.events_received, read.events);
+        count(&self.traffic.edus_received, read.edus.len());
         let mut rooms = JoinSet::new();
         for of_room in read.rooms {
             let (node, origin) = (Arc::clone(self), Arc::clone(origin));
@@ -133,7 +139,10 @@ impl Node {
             for (event_id, error) in of_room {
                 let result = match error {
                     None => json!({}),
-                    Some(error) => json!({ "error": error }),
+                    Some(error) => {
+                        count(&self.traffic.events_refused, 1);
+                        json!({ "error": error })
+                    }
                 };
                 results.insert(event_id.to_string(), result);
             }
@@ -233,6 +242,7 @@ fn read(body: &Bytes) -> Result<Parts, NodeError> {
         return Err(bad("there is too much in the transaction".to_owned()));
     }
     Ok(Parts {
+        events: transaction.pdus.len(),
         rooms: by_room(fetch::parts(body, &transaction.pdus)),
         edus: fetch::parts(body, &transaction.edus),
     })
