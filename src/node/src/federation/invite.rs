@@ -111,27 +111,35 @@ impl Node {
         event: &Verified,
     ) -> Result<(), NodeError> {
         let mut event = event.clone();
+        let is_own = self.names().is_local_id(event.pdu().sender());
         for _ in 0..3 {
-            let received = |writer: &mut RoomWriter<'_>| -> Result<Option<Need>, NodeError> {
-                match writer.receive(&event, Arrival::Live)? {
-                    Received::Need(need) => Ok(Some(need)),
-                    Received::Known(_) => Ok(None),
-                    Received::Stored { verdict, .. } => {
-                        verdict.must_count()?;
-                        Ok(None)
+            let guard = self.lock(Lock::Room(room)).await;
+            let mut txn = self.begin();
+            let receive = |writer: &mut RoomWriter<'_>| writer.receive(&event, Arrival::Live);
+            let (received, mut touched) = self.write_room(&mut txn, room, receive)?;
+            match received {
+                Received::Need(Need::Users(users)) => {
+                    drop((txn, guard));
+                    self.names().number_users(self.store(), &users)?;
+                    continue;
+                }
+                Received::Need(Need::Opinion(server)) => {
+                    drop((txn, guard));
+                    event = self.with_opinion(&server, rules, event).await;
+                    continue;
+                }
+                Received::Need(_) => break,
+                Received::Known(_) => {}
+                Received::Stored { verdict, .. } => {
+                    verdict.must_count()?;
+                    if !is_own {
+                        // Made in the name of a user of another server.
+                        let event_id = event.pdu().event_id();
+                        self.note_passed_on(&mut txn, room, event_id, &mut touched)?;
                     }
                 }
-            };
-            match self.change_room(room, received).await? {
-                Some(Need::Users(users)) => self.names().number_users(self.store(), &users)?,
-                Some(Need::Opinion(server)) => {
-                    event = self.with_opinion(&server, rules, event).await;
-                }
-                Some(_) => break,
-                None if self.names().is_local_id(event.pdu().sender()) => return Ok(()),
-                // Made in the name of a user of another server.
-                None => return self.relay(room, event.pdu().event_id()).await,
             }
+            return self.commit_room(guard, txn, touched).await;
         }
         Err(NodeError::Unobtainable("the room has changed meanwhile"))
     }

@@ -112,7 +112,7 @@ impl Node {
     }
 
     /// Has the sets of members in memory before the commit, so that it wakes nobody in vain.
-    fn load_audience(&self, touched: &Touched) -> Result<(), NodeError> {
+    pub(crate) fn load_audience(&self, touched: &Touched) -> Result<(), NodeError> {
         for room in &touched.rooms {
             if !self.audience().has_set(*room) {
                 self.audience()
