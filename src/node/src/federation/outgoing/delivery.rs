@@ -420,8 +420,12 @@ impl Node {
                 node.wake_when_durable(ticket, Touched::nobody());
             }
             let view = node.view();
-            let mut rooms = rooms::servers::rooms_with(&view, &server);
-            Ok(rooms.next().transpose()?.is_none())
+            for room in rooms::servers::rooms_with(&view, &server) {
+                if rooms::members::is_resident(&view, room?)? {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
         };
         let server = &destination.name;
         match self.run(Lane::Bulk, drop_messages).await {
