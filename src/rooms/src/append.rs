@@ -128,7 +128,7 @@ impl RoomWriter<'_> {
     /// Makes, checks and appends an event.
     ///
     /// # Errors
-    /// [`Error::NotAllowed`], [`Error::BadEvent`], [`Error::TooLarge`]; nothing was changed then.
+    /// [`Error::NotAllowed`], [`Error::BadEvent`], [`Error::TooLarge`], [`Error::MembersMissing`]; nothing was changed then.
     pub fn append(&mut self, new: &NewEvent<'_>) -> Result<(EventNo, EventId)> {
         let composed = self.compose(&new.outline())?;
         let place = self.insert(Admission {
@@ -156,6 +156,9 @@ impl RoomWriter<'_> {
             new.state_key,
             new.content,
         );
+        if self.is_partial() && self.lacks_member(&keys)? {
+            return Err(Error::MembersMissing);
+        }
         let events = self.state_events(keys, before)?;
         let auth_events: Vec<&AuthEvent> = events.selected().collect();
         let auth_ids: Vec<&str> = auth_events

@@ -127,9 +127,10 @@ const NOT_CUSTOM: [&str; 8] = [
 ///
 /// # Errors
 /// [`Error::NotAllowed`] and [`Error::Forbidden`], [`Error::GuestForbidden`]; [`Error::UnknownRoom`] for a
-/// room that nobody is left in to be joined.
+/// room that nobody is left in to be joined; [`Error::MembersMissing`].
 pub fn change(writer: &mut RoomWriter<'_>, change: &Change<'_>) -> Result<Option<EventId>> {
     let room = writer.room();
+    writer.must_know_member(change.target.user_id)?;
     let before = members::membership(writer.txn(), room, change.target.user)?;
     let (membership, profile) = match change.action {
         Action::Join => ("join", &change.profile),
@@ -190,6 +191,7 @@ pub fn put(
     let mut content: Map<String, Value> =
         serde_json::from_str(content).map_err(|error| Error::BadEvent(error.to_string()))?;
     let room = writer.room();
+    writer.must_know_member(target.user_id)?;
     let before = members::membership(writer.txn(), room, target.user)?;
     let joins = content.get("membership").is_some_and(|of| of == "join");
     if joins {

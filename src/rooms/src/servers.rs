@@ -103,9 +103,38 @@ pub(crate) fn count(
     place: EventNo,
     joins: bool,
 ) -> Result<()> {
-    let Some(server) = identifier::domain(user_id) else {
-        return Ok(());
-    };
+    match identifier::domain(user_id) {
+        Some(server) => count_of(txn, room, server, place, joins),
+        None => Ok(()),
+    }
+}
+
+/// A server is said to be in the room, which was entered at `place` without its members ([`crate::partial`]): it counts as if
+/// it had one joined user more.
+pub(crate) fn believe(txn: &mut Txn, room: RoomSn, server: &str, place: EventNo) -> Result<()> {
+    count_of(txn, room, server, place, true)
+}
+
+/// The members are known, or do not matter any more: from `now` on a server is in the room if its users are.
+pub(crate) fn no_more_believed(
+    txn: &mut Txn,
+    room: RoomSn,
+    server: &str,
+    place: EventNo,
+    now: EventNo,
+) -> Result<()> {
+    let key = (room, server.to_owned());
+    let was_never_there = ROOM_SERVERS
+        .get(txn, &key)?
+        .is_some_and(|entry| entry.joined <= 1 && entry.since == place);
+    count_of(txn, room, server, now, false)?;
+    if was_never_there {
+        ROOM_SERVERS.delete(txn, &key);
+    }
+    Ok(())
+}
+
+fn count_of(txn: &mut Txn, room: RoomSn, server: &str, place: EventNo, joins: bool) -> Result<()> {
     let key = (room, server.to_owned());
     let mut entry = ROOM_SERVERS.get(txn, &key)?.unwrap_or_default();
     let before = entry.joined;

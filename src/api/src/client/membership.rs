@@ -17,6 +17,7 @@ use serde_json::{Map, Value};
 use crate::app::App;
 use crate::auth::{GuestSession, Session};
 use crate::client::room_names::{find_room, room, sender, user};
+use crate::client::room_reader::members_known;
 use crate::error::{ApiError, ErrCode};
 use crate::json::{JsonBody, JsonBodyOrEmpty, JsonBytes};
 use crate::limits::{Class, Key};
@@ -108,8 +109,10 @@ async fn invite_elsewhere(
     target_id: &str,
     reason: Option<&str>,
 ) -> Result<JsonBytes, ApiError> {
+    let room = room(app, room_id)?;
+    members_known(app, room).await?;
     let wanted = InviteElsewhere {
-        room: room(app, room_id)?,
+        room,
         sender: session.user,
         sender_id: &session.user_id,
         target_id,
@@ -203,6 +206,9 @@ async fn act(
     target: Sender<'_>,
     reason: Option<String>,
 ) -> Result<JsonBytes, ApiError> {
+    if target.user != session.user {
+        members_known(app, room).await?;
+    }
     app.node()
         .change_room(room, |writer| -> Result<(), ApiError> {
             let profile = if action == Action::Invite {

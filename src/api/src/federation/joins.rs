@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
 use bytes::Bytes;
+use http::StatusCode;
 use node::federation::{EntryRefusal, JoinAnswer};
 use rooms::StoredEvent;
 use rooms::membership::NotHere;
@@ -51,6 +52,8 @@ impl From<EntryRefusal> for ApiError {
             EntryRefusal::NotHere(NotHere::NobodyMayInvite) => {
                 ApiError::new(ErrCode::UnableToGrantJoin, message)
             }
+            EntryRefusal::MembersMissing => ApiError::new(ErrCode::UnableToGrantJoin, message)
+                .with_status(StatusCode::NOT_FOUND),
             EntryRefusal::Forbidden(_) => ApiError::forbidden(message),
             EntryRefusal::UnknownUser => ApiError::not_found(message),
             EntryRefusal::InviteBlocked => ApiError::new(ErrCode::InviteBlocked, message),
