@@ -2,11 +2,19 @@
 
 use event::RoomVersion;
 use serde_json::{Value, json};
-use testkit::{Peer, PeerRoom, Server, SyncAnswer, User, encode, until};
+use testkit::{Peer, PeerAnswer, PeerRoom, Server, ServerOptions, SyncAnswer, User, encode, until};
 
-use crate::{hosted, server};
+use crate::hosted;
 
 const LAZY: &str = r#"{"room":{"state":{"lazy_load_members":true}}}"#;
+
+fn server() -> Server {
+    let options = ServerOptions {
+        federation: "faster_joins = true\n".to_owned(),
+        ..ServerOptions::new(env!("CARGO_BIN_EXE_meyrin"))
+    };
+    Server::start(options.federated())
+}
 
 /// A room of a peer with some members, of whom only the host is given to who joins.
 struct Large {
@@ -41,9 +49,8 @@ impl Large {
     fn withhold(&self) {
         for name in ["state", "state_ids"] {
             let path = format!("/_matrix/federation/v1/{name}/{}", encode(&self.room.id()));
-            self.peer.on("GET", &path, |_| {
-                testkit::PeerAnswer::error(404, "M_NOT_FOUND")
-            });
+            self.peer
+                .on("GET", &path, |_| PeerAnswer::error(404, "M_NOT_FOUND"));
         }
     }
 
@@ -192,7 +199,7 @@ fn learning_the_members_goes_on_after_a_restart_with_what_was_held() {
     large.tell();
     let path_of_state = format!("/_matrix/federation/v1/state/{}", encode(&room.id()));
     large.peer.on("GET", &path_of_state, |_| {
-        testkit::PeerAnswer::error(500, "M_UNKNOWN")
+        PeerAnswer::error(500, "M_UNKNOWN")
     });
     until("it is asked again", || {
         (large.peer.requests(&path).len() > asked).then_some(())

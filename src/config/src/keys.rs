@@ -212,7 +212,7 @@ section! {
         /// Enters a room of another server as soon as its state is here but for its members, and learns those afterwards,
         /// where the other server allows it. Large rooms can be used at once then; what other people say there is
         /// shown once the members are known.
-        @live faster_joins: bool = true;
+        @live faster_joins: bool = false;
         /// Writes a line with the target `audit` for each request to and from another server: who, what, which
         /// room.
         @live audit: bool = false;

@@ -193,9 +193,8 @@ fn unmark(txn: &mut Txn, room: RoomSn, now: EventNo) -> Result<Option<Partial>> 
         return Ok(None);
     };
     PARTIAL.delete(txn, &room);
-    let base = lines::first(txn, room)?.place;
     for server in &partial.servers {
-        servers::no_more_believed(txn, room, server, base, now)?;
+        servers::no_more_believed(txn, room, server, now)?;
     }
     Ok(Some(partial))
 }

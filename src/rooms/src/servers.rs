@@ -120,18 +120,9 @@ pub(crate) fn no_more_believed(
     txn: &mut Txn,
     room: RoomSn,
     server: &str,
-    place: EventNo,
     now: EventNo,
 ) -> Result<()> {
-    let key = (room, server.to_owned());
-    let was_never_there = ROOM_SERVERS
-        .get(txn, &key)?
-        .is_some_and(|entry| entry.joined <= 1 && entry.since == place);
-    count_of(txn, room, server, now, false)?;
-    if was_never_there {
-        ROOM_SERVERS.delete(txn, &key);
-    }
-    Ok(())
+    count_of(txn, room, server, now, false)
 }
 
 fn count_of(txn: &mut Txn, room: RoomSn, server: &str, place: EventNo, joins: bool) -> Result<()> {
