@@ -97,6 +97,23 @@ fn a_kick_and_a_ban_end_a_room_too() {
 }
 
 #[test]
+fn a_first_sync_tells_of_rooms_that_somebody_else_put_one_out_of() {
+    let server = server();
+    for action in ["kick", "ban"] {
+        let (alice, bob, room) = pair(&server);
+        alice.membership(&room, action, &bob).ok();
+        let answer = bob.sync(None, "");
+        let timeline = &answer.left(&room)["timeline"]["events"];
+        let last = timeline.as_array().and_then(|events| events.last());
+        let last = last.expect("the room is told as left");
+        assert_eq!(last["state_key"], bob.id.as_str(), "{answer:?}");
+        bob.post(&format!("/v3/rooms/{room}/forget"), json!({}))
+            .ok();
+        assert!(bob.sync(None, "").left(&room).is_null());
+    }
+}
+
+#[test]
 fn who_is_banned_after_leaving_is_told_of_the_ban_alone() {
     let server = server();
     for (query, state) in [("", "state"), ("&use_state_after=true", "state_after")] {

@@ -6,6 +6,7 @@ mod invited;
 mod inviting;
 mod knocking;
 mod partial;
+mod reaching;
 mod two_servers;
 
 use event::RoomVersion;

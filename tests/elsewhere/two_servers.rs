@@ -87,3 +87,19 @@ fn a_knock_is_let_in() {
     bob.join(&room);
     membership_becomes(bob, alice, &room, "join");
 }
+
+#[test]
+fn settings_go_along_into_the_room_that_replaces_one_of_another_server() {
+    let Pair { alice, bob, .. } = &pair();
+    let room = alice.create_room(json!({"preset": "private_chat"}));
+    alice.invite(&room, bob);
+    bob.join(&room);
+    let rule = |room: &str| format!("/v3/pushrules/global/room/{}", encode(room));
+    bob.put(&rule(&room), json!({"actions": []})).ok();
+    let path = format!("/v3/rooms/{}/upgrade", encode(&room));
+    let upgraded = alice.post(&path, json!({"new_version": "11"})).ok();
+    let new_room = upgraded["replacement_room"].as_str().expect("a room id");
+    alice.invite(new_room, bob);
+    bob.join(new_room);
+    assert_eq!(bob.get(&rule(new_room)).ok()["actions"], json!([]));
+}

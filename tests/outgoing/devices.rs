@@ -95,3 +95,15 @@ fn who_comes_to_share_a_room_is_told_of_the_devices() {
     });
     assert_eq!(edu["content"]["device_id"], device.as_str());
 }
+
+#[test]
+fn who_comes_to_share_a_room_is_told_of_devices_without_keys_too() {
+    let all = shared();
+    let bob = all.server.register("bob");
+    bob.join(&all.room);
+    let edu = all.peer.edu("m.device_list_update", |content| {
+        content["user_id"] == bob.id
+    });
+    assert_eq!(edu["content"]["device_id"], bob.device.as_str());
+    assert!(edu["content"]["keys"].is_null(), "{edu}");
+}

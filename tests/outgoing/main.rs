@@ -1,6 +1,7 @@
 //! What the server sends to others: events, messages to devices, and what is not kept; to peers that answer, go away
 //! and come back, and over restarts.
 
+mod counted;
 mod devices;
 mod ephemeral;
 mod events;

@@ -3,6 +3,7 @@
 //! The other server is a [`testkit::Peer`]: the test signs its requests, joins rooms with it, and says what it answers.
 
 mod access_lists;
+mod arriving;
 mod directory;
 mod endpoints;
 mod keys;

@@ -1,9 +1,9 @@
 //! Profiles of users, and proofs of who they are.
 
 use serde_json::json;
-use testkit::{Peer, PeerAnswer, encode};
+use testkit::{Peer, PeerAnswer, User, encode};
 
-use crate::server;
+use crate::{Scene, server};
 
 const PROFILE: &str = "/_matrix/federation/v1/query/profile";
 
@@ -91,4 +91,25 @@ fn a_token_tells_a_service_who_somebody_is() {
     assert_eq!(told, json!({"sub": alice.id}));
     ask("?access_token=other").error(401, "M_UNKNOWN_TOKEN");
     ask("").error(401, "M_MISSING_TOKEN");
+}
+
+#[test]
+fn who_shares_a_room_finds_users_of_other_servers() {
+    let scene = Scene::with(json!({"preset": "public_chat"}));
+    let bob = scene.peer.user("bob");
+    let named = json!({"membership": "join", "displayname": "Robert Owl"});
+    let member = scene.joined.event(&bob, "m.room.member", Some(&bob), named);
+    scene.peer.send(&scene.server, &[member], &[]).ok();
+    let carol = scene.server.register("carol");
+    let search = |user: &User, term: &str| {
+        let body = json!({"search_term": term, "limit": 10});
+        user.post("/v3/user_directory/search", body).ok()["results"].clone()
+    };
+    for term in ["bo", "OWL rob", &bob] {
+        let found = search(&scene.alice, term);
+        let expected = json!([{"user_id": bob, "display_name": "Robert Owl"}]);
+        assert_eq!(found, expected, "{term}");
+        assert_eq!(search(&carol, term), json!([]), "{term}");
+    }
+    assert_eq!(search(&scene.alice, "nobody"), json!([]));
 }

@@ -65,6 +65,21 @@ fn a_redacted_event_is_given_without_its_content() {
 }
 
 #[test]
+fn who_joins_is_given_the_state_without_what_was_redacted_of_it() {
+    let scene = public("12");
+    let topic = json!({"topic": "a secret"});
+    let set = scene
+        .alice
+        .set_state(&scene.room, "m.room.topic", "", topic);
+    scene.alice.redact(&scene.room, &set);
+    let other = Peer::start();
+    let joined = PeerRoom::join(&other, &scene.server, &scene.room, &other.user("carol"));
+    let topic = joined.state("m.room.topic", "").expect("the topic");
+    assert_eq!(topic["content"], json!({}));
+    assert_eq!(joined.event_id(&topic), set);
+}
+
+#[test]
 fn the_state_before_an_event_is_the_same_whole_and_by_ids() {
     for version in ["1", "6", "12"] {
         let scene = public(version);

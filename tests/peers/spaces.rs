@@ -1,5 +1,9 @@
 //! Spaces across servers: what other servers are told of ours, and what clients see of theirs.
 
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use serde_json::{Value, json};
 use testkit::{Peer, PeerAnswer, Server, User, encode};
 
@@ -137,4 +141,34 @@ fn a_room_of_another_server_is_summed_up() {
     server.client().get(&by).error(404, "M_NOT_FOUND");
     let other = format!("/v1/room_summary/{}", encode("!other:127.0.0.1:1"));
     alice.get(&other).error(404, "M_NOT_FOUND");
+}
+
+#[test]
+fn a_server_that_does_not_answer_is_not_asked_for_each_page() {
+    let server = server();
+    let alice = server.register("alice");
+    let top = space(&alice, "public_chat");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let name = listener.local_addr().expect("its address").to_string();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&connections);
+    // Whoever connects is hung up on.
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            counted.fetch_add(1, Ordering::SeqCst);
+            drop(stream);
+        }
+    });
+    for child in ["a", "b", "c"] {
+        add(&alice, &top, &format!("!{child}:{name}"), &name);
+    }
+    let page = || {
+        let path = format!("/v1/rooms/{}/hierarchy", encode(&top));
+        ids(&alice.get(&path).ok()["rooms"]).len()
+    };
+    assert_eq!(page(), 1);
+    let asked = connections.load(Ordering::SeqCst);
+    assert!(asked > 0);
+    assert_eq!(page(), 1);
+    assert_eq!(connections.load(Ordering::SeqCst), asked);
 }

@@ -9,6 +9,7 @@ mod data_folder;
 mod database;
 mod database_command;
 mod federation_command;
+mod federation_metrics;
 mod job_command;
 mod key_command;
 mod logging;

@@ -16,6 +16,7 @@ use store::StoreError;
 use tokio::task::JoinHandle;
 
 use crate::data_folder::{self, DataFolderError};
+use crate::federation_metrics::FederationMetrics;
 use crate::{database, operator};
 
 /// Why a server does not start, or can't go on.
@@ -63,7 +64,7 @@ pub fn open_node(config: &Config) -> Result<Arc<Node>, OpenError> {
 }
 
 /// Counts requests, when a listener offers the counts.
-fn metrics(config: &Config, routers: &mut Routers) -> Option<RequestMetrics> {
+fn metrics(config: &Config, node: &Arc<Node>, routers: &mut Routers) -> Option<RequestMetrics> {
     if !config
         .listen
         .iter()
@@ -73,6 +74,7 @@ fn metrics(config: &Config, routers: &mut Routers) -> Option<RequestMetrics> {
     }
     let mut registry = Registry::default();
     let metrics = RequestMetrics::register(&mut registry);
+    registry.register_collector(Box::new(FederationMetrics(Arc::clone(node))));
     routers.metrics = metrics_router(Arc::new(Mutex::new(registry)));
     Some(metrics)
 }
@@ -97,7 +99,7 @@ impl Server {
         if config.federation.enabled {
             routers.federation = api::federation::routes().with_state(app.clone());
         }
-        let metrics = metrics(config, &mut routers);
+        let metrics = metrics(config, &node, &mut routers);
         let http = Http::bind(ServerOptions::from(config), &routers, metrics)
             .map_err(|error| ServerError::Http { error })?;
         let path = config.admin_socket();

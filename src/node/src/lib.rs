@@ -25,6 +25,7 @@ mod presence;
 pub mod room;
 mod sliding_poll;
 mod sync_poll;
+pub mod to_device;
 mod typing;
 mod user_rooms;
 
@@ -77,6 +78,7 @@ pub struct Node {
     own_keys: OwnKeys,
     published: federation::Published,
     outgoing: Arc<Outgoing>,
+    traffic: federation::Traffic,
     transactions: federation::Answers,
     completions: federation::Completions,
     remote_aliases: federation::RemoteAliases,
@@ -131,6 +133,7 @@ impl Node {
             own_keys,
             published: Default::default(),
             outgoing: Arc::new(Outgoing::new(now_ms())),
+            traffic: federation::Traffic::default(),
             transactions: federation::Answers::default(),
             completions: federation::Completions::default(),
             remote_aliases: federation::RemoteAliases::default(),

@@ -11,8 +11,8 @@ use store::{Direction, Read};
 
 use crate::schema::{
     ALIASES, CITATIONS, HEADS, HELD, HELD_IDS, LINES, MARKS, MEMBERS, MISSING, OUTSIDE,
-    RECEIPT_LOG, RECEIPTS, RELATIONS, REMOTE_ROOMS, ROOM_ALIASES, ROOM_SERVERS, ROOMS_OF_SERVER,
-    STATE, STATE_HISTORY, STATE_LOG, THREADS, TIMESTAMPS, USER_ROOMS,
+    RECEIPT_LOG, RECEIPTS, RELATIONS, REMOTE_ROOMS, ROOM_ALIASES, ROOM_SERVERS, ROOMS_LEFT,
+    ROOMS_OF_SERVER, STATE, STATE_HISTORY, STATE_LOG, THREADS, TIMESTAMPS, USER_ROOMS,
 };
 use crate::{
     EventNo, Flags, Point, Result, RoomHead, StateDelta, StoredEvent, auth_index, event_log,
@@ -557,6 +557,16 @@ pub fn all(
         if entry.is_none_or(|entry| entry.joined == 0) {
             report(format!(
                 "server {server} has room {} but is not in it",
+                room.0
+            ));
+        }
+    }
+    for row in ROOMS_LEFT.scan(from, &(), Direction::Forward) {
+        let ((server, room), ()) = row?;
+        let entry = ROOM_SERVERS.get(from, &(room, server.clone()))?;
+        if entry.is_none_or(|entry| entry.joined > 0) {
+            report(format!(
+                "server {server} has left room {} but is in it",
                 room.0
             ));
         }

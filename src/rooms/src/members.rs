@@ -67,6 +67,22 @@ pub(crate) fn of_server(
     Ok(found)
 }
 
+/// The joined members of other servers, in the order of their numbers.
+pub fn joined_elsewhere(
+    from: &impl Read,
+    room: RoomSn,
+) -> impl Iterator<Item = Result<(UserSn, Member)>> {
+    let start = (room, UserSn::FIRST_REMOTE);
+    let rows = MEMBERS.scan_from(from, &(room,), &start);
+    rows.filter_map(|row| match row {
+        Ok((_, member)) if member.membership() != Membership::Join => None,
+        row => Some(
+            row.map(|((_, user), member)| (user, member))
+                .map_err(Into::into),
+        ),
+    })
+}
+
 /// All members, whatever their membership, the local ones first.
 pub fn all(from: &impl Read, room: RoomSn) -> Result<Vec<(UserSn, Member)>> {
     let mut found = Vec::new();

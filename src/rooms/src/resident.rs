@@ -7,16 +7,8 @@ use event::json;
 use names::RoomSn;
 use store::Read;
 
-use crate::{EventNo, Flags, Result, StoredEvent, auth_index, event_log, graph, state};
-
-/// The state before an event, with the events that authorise it.
-#[derive(Clone, Debug, Default)]
-pub struct StateEvents {
-    /// The events of the state.
-    pub state: Vec<StoredEvent>,
-    /// Their auth chains, and that of the event itself; without what is in the state.
-    pub auth_chain: Vec<StoredEvent>,
-}
+use crate::graph::{self, StateOf};
+use crate::{EventNo, Flags, Result, auth_index, event_log, state};
 
 /// Whether the members are part of what is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +20,8 @@ pub enum Members {
     Omitted,
 }
 
-/// The state right before an accepted event of the room. Nothing if there is no such event.
+/// The state right before an accepted event of the room, and the auth chains of its events and of the event itself,
+/// without what is in the state. Nothing if there is no such event.
 ///
 /// # Errors
 /// If the store fails.
@@ -37,7 +30,7 @@ pub fn state_before(
     room: RoomSn,
     event_id: &str,
     members: Members,
-) -> Result<Option<StateEvents>> {
+) -> Result<Option<StateOf<EventNo>>> {
     let Some(no) = event_log::find_in(from, room, event_id)? else {
         return Ok(None);
     };
@@ -67,9 +60,9 @@ pub fn state_before(
     }
     let mut chain = auth_index::chain(from, room, named)?;
     chain.retain(|no| !numbers.contains(no));
-    Ok(Some(StateEvents {
-        state: events(from, room, numbers)?,
-        auth_chain: events(from, room, chain)?,
+    Ok(Some(StateOf {
+        state: numbers.into_iter().collect(),
+        auth_chain: chain.into_iter().collect(),
     }))
 }
 
@@ -93,10 +86,4 @@ fn heroes(from: &impl Read, room: RoomSn, members: BTreeSet<EventNo>) -> Result<
         }
     }
     Ok(heroes)
-}
-
-fn events(from: &impl Read, room: RoomSn, numbers: BTreeSet<EventNo>) -> Result<Vec<StoredEvent>> {
-    let numbers: Vec<EventNo> = numbers.into_iter().collect();
-    let found = event_log::get_many(from, room, &numbers)?;
-    Ok(found.into_iter().map(|(_, event)| event).collect())
 }

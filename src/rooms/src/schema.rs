@@ -54,6 +54,9 @@ pub(crate) const ROOM_SERVERS: Table<(RoomSn, String), RoomServer> =
 /// Rooms by the other servers that are in them.
 pub(crate) const ROOMS_OF_SERVER: Table<(String, RoomSn), ()> =
     Table::derived(Family::Rooms, 20, "rooms_of_server", "rooms::check");
+/// Rooms by the other servers that were in them and are not any more.
+pub(crate) const ROOMS_LEFT: Table<(String, RoomSn), ()> =
+    Table::derived(Family::Rooms, 23, "rooms_left", "rooms::check");
 /// Rooms to which a user of another server is joined, and where they joined.
 pub(crate) const REMOTE_ROOMS: Table<(UserSn, RoomSn), At<()>> =
     Table::source(Family::Rooms, 21, "remote_rooms");
@@ -67,14 +70,14 @@ pub(crate) const STRIPPED_STATE: Table<(UserSn, RoomSn), Blob> =
 pub(crate) const OUTSIDE: Table<(RoomSn, UserSn), Outside> =
     Table::source(Family::Rooms, 22, "outside");
 /// Rooms whose members are not all known.
-pub(crate) const PARTIAL: Table<RoomSn, Partial> = Table::source(Family::Rooms, 23, "partial");
+pub(crate) const PARTIAL: Table<RoomSn, Partial> = Table::source(Family::Rooms, 30, "partial");
 /// Rooms that were entered without their members: where these became known.
-pub(crate) const COMPLETED: Table<RoomSn, At<()>> = Table::source(Family::Rooms, 24, "completed");
+pub(crate) const COMPLETED: Table<RoomSn, At<()>> = Table::source(Family::Rooms, 31, "completed");
 /// Events that are held until the members of their room are known, in the order in which they came.
-pub(crate) const HELD: Table<(RoomSn, u64), Held> = Table::source(Family::Rooms, 25, "held");
+pub(crate) const HELD: Table<(RoomSn, u64), Held> = Table::source(Family::Rooms, 32, "held");
 /// The same by id.
 pub(crate) const HELD_IDS: Table<(RoomSn, String), u64> =
-    Table::derived(Family::Rooms, 26, "held_ids", "rooms::check");
+    Table::derived(Family::Rooms, 33, "held_ids", "rooms::check");
 /// Events that refer to an event, by the id of that.
 pub(crate) const RELATIONS: Table<(RoomSn, String, EventNo), Relation> =
     Table::derived(Family::Rooms, 5, "relations", "rooms::check");
@@ -145,6 +148,7 @@ pub const TABLES: &[TableInfo] = &[
     MEMBERS.info(),
     ROOM_SERVERS.info(),
     ROOMS_OF_SERVER.info(),
+    ROOMS_LEFT.info(),
     REMOTE_ROOMS.info(),
     USER_ROOMS.info(),
     STRIPPED_STATE.info(),

@@ -6,7 +6,7 @@
 //! Invariants:
 //! - A server has a row as long as the room remembers that it was ever in it; the row of one that has left says since
 //!   when, so that what was sent while it was there still reaches it.
-//! - [`ROOMS_OF_SERVER`] has exactly the rows of servers that are in the room.
+//! - [`ROOMS_OF_SERVER`] has exactly the rows of servers that are in the room, [`ROOMS_LEFT`] those of servers that were.
 //!
 //! Whether this server is in the room is not said here: where it has left, the rows are as old as what it last heard.
 
@@ -14,7 +14,7 @@ use event::identifier;
 use names::RoomSn;
 use store::{Direction, Read, Txn};
 
-use crate::schema::{ROOM_SERVERS, ROOMS_OF_SERVER};
+use crate::schema::{ROOM_SERVERS, ROOMS_LEFT, ROOMS_OF_SERVER};
 use crate::types::RoomServer;
 use crate::{EventNo, Result};
 
@@ -95,6 +95,23 @@ pub fn rooms_with_after(
     rows.map(|row| Ok(row?.0.1))
 }
 
+/// The rooms with larger numbers than `after` that the server was in and is not any more, and where the last of its users
+/// ceased to be joined.
+pub fn rooms_left_after(
+    from: &impl Read,
+    server: &str,
+    after: RoomSn,
+) -> impl Iterator<Item = Result<(RoomSn, EventNo)>> {
+    let server = server.to_owned();
+    let start = (server.clone(), RoomSn(after.0.saturating_add(1)));
+    let rows = ROOMS_LEFT.scan_from(from, &(server.clone(),), &start);
+    rows.map(move |row| {
+        let ((_, room), ()) = row?;
+        let entry = ROOM_SERVERS.get(from, &(room, server.clone()))?;
+        Ok((room, entry.unwrap_or_default().since))
+    })
+}
+
 /// A user of another server begins or ceases to be joined at `place`.
 pub(crate) fn count(
     txn: &mut Txn,
@@ -128,18 +145,20 @@ pub(crate) fn no_more_believed(
 fn count_of(txn: &mut Txn, room: RoomSn, server: &str, place: EventNo, joins: bool) -> Result<()> {
     let key = (room, server.to_owned());
     let mut entry = ROOM_SERVERS.get(txn, &key)?.unwrap_or_default();
-    let before = entry.joined;
+    let were_joined = entry.joined;
     entry.joined = match joins {
-        true => before.saturating_add(1),
-        false => before.saturating_sub(1),
+        true => were_joined.saturating_add(1),
+        false => were_joined.saturating_sub(1),
     };
-    if (before > 0) != (entry.joined > 0) {
+    if (were_joined > 0) != (entry.joined > 0) {
         entry.since = place;
         let key = (server.to_owned(), room);
-        match joins {
-            true => ROOMS_OF_SERVER.put(txn, &key, &()),
-            false => ROOMS_OF_SERVER.delete(txn, &key),
-        }
+        let (now, before) = match joins {
+            true => (&ROOMS_OF_SERVER, &ROOMS_LEFT),
+            false => (&ROOMS_LEFT, &ROOMS_OF_SERVER),
+        };
+        now.put(txn, &key, &());
+        before.delete(txn, &key);
     }
     ROOM_SERVERS.put(txn, &key, &entry);
     Ok(())

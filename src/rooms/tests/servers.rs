@@ -47,6 +47,17 @@ fn a_server_is_in_a_room_from_its_first_user_to_its_last() {
     assert_eq!(shared, [room]);
     assert_eq!(servers::rooms_with(&view, "there").count(), 0);
     assert_eq!(servers::rooms_with(&view, "elsewhere").count(), 0);
+
+    let head = event_log::head(&view, room).unwrap().unwrap();
+    let (kick, _) = head.extremities[0];
+    let left = |world: &World| -> Vec<_> {
+        let view = world.store.view();
+        let left = servers::rooms_left_after(&view, "there", RoomSn(0));
+        left.collect::<Result<_, _>>().unwrap()
+    };
+    assert_eq!(left(&world), [(room, kick)]);
+    world.act(room, Action::Join, ANN, ANN).unwrap();
+    assert_eq!(left(&world), []);
 }
 
 #[test]

@@ -10,7 +10,8 @@
 //! longer is caught up by room: [`sent_since`] says whether anything was sent into a room meanwhile, and its newest
 //! events lead the server to the others.
 //!
-//! Messages to devices can't be found again by whom they are for, so each is kept for its server until that has it.
+//! Messages to devices can't be found again by whom they are for, so each is kept for its server until that has it, or is
+//! given up.
 
 use names::RoomSn;
 use serde::{Deserialize, Serialize};
@@ -169,6 +170,19 @@ pub fn delete_to_device(txn: &mut Txn, server: &str, keys: &[(Position, u32)]) {
     for (position, number) in keys {
         TO_SERVER.delete(txn, &(server.to_owned(), *position, *number));
     }
+}
+
+/// Forgets up to `limit` messages that wait for a server. True if there may be more.
+pub fn forget_to_device(txn: &mut Txn, server: &str, limit: usize) -> Result<bool> {
+    let rows = TO_SERVER.scan(txn, &(server.to_owned(),), Direction::Forward);
+    let keys: Vec<_> = rows
+        .take(limit)
+        .map(|row| Ok(row?.0))
+        .collect::<Result<_>>()?;
+    for key in &keys {
+        TO_SERVER.delete(txn, key);
+    }
+    Ok(keys.len() == limit)
 }
 
 /// The servers for which messages wait.

@@ -197,7 +197,10 @@ fn write_rooms(
         let look = match membership {
             Membership::Join => moved || request.full_state || items.is_some() || changed(*room),
             Membership::Invite | Membership::Knock => moved,
-            _ if request.since.is_none() => request.filter.room.include_leave,
+            // That somebody else ended it has to be told, however soon after it the first sync comes.
+            _ if request.since.is_none() => {
+                request.filter.room.include_leave || was_put_out(view, request.user, *room)?
+            }
             _ => moved || (request.full_state && request.filter.room.include_leave),
         };
         // A room that was left and forgotten since is told as left, once.
@@ -233,6 +236,15 @@ fn write_rooms(
         out.push(b'}');
     }
     Ok(any)
+}
+
+/// Whether another than the user ended the user's time in the room.
+fn was_put_out(view: &View, user: UserSn, room: RoomSn) -> Result<bool> {
+    let Some(member) = members::get(view, room, user)? else {
+        return Ok(false);
+    };
+    let event = event_log::get(view, room, member.event)?;
+    Ok(event.is_some_and(|event| event.sender != user))
 }
 
 fn write_room(

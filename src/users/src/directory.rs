@@ -2,7 +2,8 @@
 //!
 //! Every user with an entry has a row per word, so that a search is a few short scans however many
 //! users there are. Who may find whom (shared and public rooms) is the caller's to say: it passes a
-//! predicate, because rooms are not known here.
+//! predicate, because rooms are not known here. Users of other servers have no entry: they are looked for among the
+//! members of rooms, by [`Term::finds`].
 
 use std::collections::BTreeSet;
 
@@ -80,12 +81,17 @@ pub(crate) fn update_displayname(
     }
 }
 
-fn put(txn: &mut Txn, user: UserSn, user_id: &str, displayname: Option<&str>) -> Result<()> {
+/// The words that a user is found by.
+fn words_of(user_id: &str, displayname: Option<&str>) -> Vec<String> {
     let localpart = user_id.trim_start_matches('@').split(':').next();
     let mut words = words(displayname.unwrap_or_default());
     words.extend(self::words(localpart.unwrap_or_default()));
     words.extend(localpart.map(fold));
-    let words: Vec<String> = words.into_iter().take(MAX_WORDS).collect();
+    words.into_iter().take(MAX_WORDS).collect()
+}
+
+fn put(txn: &mut Txn, user: UserSn, user_id: &str, displayname: Option<&str>) -> Result<()> {
+    let words = words_of(user_id, displayname);
     let before = DIRECTORY_ENTRIES.get(txn, &user)?.unwrap_or_default();
     if before.words == words && before.user_id == user_id {
         return Ok(());
@@ -119,22 +125,57 @@ fn words(text: &str) -> BTreeSet<String> {
         .collect()
 }
 
+/// What is searched for.
+#[derive(Clone, Debug)]
+pub struct Term {
+    /// Each begins a word of who is found.
+    words: BTreeSet<String>,
+    /// The one user that is found.
+    whole_id: Option<String>,
+}
+
+impl Term {
+    /// Reads what a client searches for.
+    pub fn new(text: &str) -> Self {
+        let text = text.trim();
+        let localpart = match text.strip_prefix('@') {
+            Some(rest) => rest.split(':').next().unwrap_or_default(),
+            None => text,
+        };
+        let is_whole = text.starts_with('@') && text.contains(':');
+        Self {
+            words: words(localpart),
+            whole_id: is_whole.then(|| text.to_owned()),
+        }
+    }
+
+    /// The user id, if that is what is searched for.
+    pub fn whole_id(&self) -> Option<&str> {
+        self.whole_id.as_deref()
+    }
+
+    /// Whether it finds a user of this id and name.
+    pub fn finds(&self, user_id: &str, displayname: Option<&str>) -> bool {
+        if let Some(whole) = &self.whole_id {
+            return whole == user_id;
+        }
+        let of_user = words_of(user_id, displayname);
+        let begins = |word: &String| of_user.iter().any(|of| of.starts_with(word.as_str()));
+        !self.words.is_empty() && self.words.iter().all(begins)
+    }
+}
+
 /// Up to `limit` users of whom every word of `term` begins a word, and whom `visible` lets through;
 /// whether there are more comes second. A whole user id finds that user.
 pub fn search(
     from: &impl Read,
-    term: &str,
+    term: &Term,
     limit: usize,
     mut visible: impl FnMut(UserSn) -> Result<bool>,
 ) -> Result<(Vec<Found>, bool)> {
-    let term = term.trim();
-    let localpart = match term.strip_prefix('@') {
-        Some(rest) => rest.split(':').next().unwrap_or_default(),
-        None => term,
-    };
     let mut candidates: Option<BTreeSet<UserSn>> = None;
-    for word in words(localpart) {
-        let users = starting_with(from, &word)?;
+    for word in &term.words {
+        let users = starting_with(from, word)?;
         candidates = Some(match candidates {
             Some(others) => others.intersection(&users).copied().collect(),
             None => users,
@@ -145,8 +186,8 @@ pub fn search(
         let Some(entry) = DIRECTORY_ENTRIES.get(from, &user)? else {
             continue;
         };
-        let whole_id = term.starts_with('@') && term.contains(':');
-        if (whole_id && entry.user_id != term) || !visible(user)? {
+        let is_other = |whole: &String| *whole != entry.user_id;
+        if term.whole_id.as_ref().is_some_and(is_other) || !visible(user)? {
             continue;
         }
         if found.len() == limit {
@@ -192,7 +233,7 @@ mod tests {
     use crate::testing::store;
 
     fn ids(from: &impl Read, term: &str) -> Vec<u32> {
-        let (found, limited) = search(from, term, 10, |_| Ok(true)).unwrap();
+        let (found, limited) = search(from, &Term::new(term), 10, |_| Ok(true)).unwrap();
         assert!(!limited);
         found.into_iter().map(|found| found.user.0).collect()
     }
@@ -222,6 +263,24 @@ mod tests {
     }
 
     #[test]
+    fn a_term_finds_whom_the_index_would() {
+        let finds = |term: &str| Term::new(term).finds("@bob.builder:there", Some("Ann Bobbin"));
+        for term in ["bob", "BUILD", "an bob", "@bob", "@bob.builder:there"] {
+            assert!(finds(term), "{term}");
+        }
+        for term in [
+            "uilder",
+            "bob x",
+            "",
+            " ",
+            "@bob:there",
+            "@bob.builder:here",
+        ] {
+            assert!(!finds(term), "{term}");
+        }
+    }
+
+    #[test]
     fn only_visible_users_are_found_and_a_cut_is_told() {
         let store = store();
         let mut txn = store.begin();
@@ -229,10 +288,11 @@ mod tests {
             add(&mut txn, UserSn(n), &format!("@user{n}:here")).unwrap();
         }
         let odd = |user: UserSn| Ok(user.0 % 2 == 1);
-        let (found, limited) = search(&txn, "user", 2, odd).unwrap();
+        let user = Term::new("user");
+        let (found, limited) = search(&txn, &user, 2, odd).unwrap();
         let found: Vec<_> = found.iter().map(|found| found.user.0).collect();
         assert_eq!((found, limited), (vec![1, 3], true));
-        let (found, limited) = search(&txn, "user", 3, odd).unwrap();
+        let (found, limited) = search(&txn, &user, 3, odd).unwrap();
         assert_eq!((found.len(), limited), (3, false));
     }
 }

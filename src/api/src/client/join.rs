@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::routing::post;
 use names::RoomSn;
 use node::federation::{JoinElsewhere, JoinedElsewhere, KnockElsewhere};
-use node::room::{member_profile, predecessor_of};
+use node::room::{member_profile, predecessor_in, predecessor_of};
 use rooms::membership::{Action, Change, change, join_content};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -96,7 +96,9 @@ async fn join_room(
     let node = app.node();
     let mut here = node.is_in_room(&room_id)?;
     let mut for_authorisation = false;
-    // Twice: after another user of this server got in, the room is here.
+    let mut refused = None;
+    // Twice: after another user of this server got in, the room is here; and while others were asked, what lets the
+    // user in may have come.
     for _ in 0..2 {
         if let Some(room) = here {
             match put(app, session, room, Action::Join, &body).await {
@@ -104,19 +106,35 @@ async fn join_room(
                     if let Some(old_room) = replaced {
                         node.carry_over(session.user, &old_room, room).await?;
                     }
+                    refused = None;
                     break;
                 }
                 // Others may let the user in.
-                Err(Refusal::NotHere(error)) if servers.is_empty() => return Err(error),
-                Err(Refusal::NotHere(_)) => for_authorisation = true,
+                Err(Refusal::NotHere(error)) => match refused {
+                    Some(_) => break,
+                    None if servers.is_empty() => return Err(error),
+                    None => for_authorisation = true,
+                },
                 Err(Refusal::Refused(error)) => return Err(error),
             }
         }
         let joined = join_elsewhere(app, session, &room_id, &servers, &body, for_authorisation);
-        match joined.await? {
-            JoinedElsewhere::Joined => break,
-            JoinedElsewhere::RoomIsHere => here = node.is_in_room(&room_id)?,
+        match joined.await {
+            Ok(JoinedElsewhere::Joined) => {
+                if let Some(room) = node.is_in_room(&room_id)?
+                    && let Some(old_room) = predecessor_in(&node.view(), room)?
+                {
+                    node.carry_over(session.user, &old_room, room).await?;
+                }
+                break;
+            }
+            Ok(JoinedElsewhere::RoomIsHere) => here = node.is_in_room(&room_id)?,
+            Err(error) if for_authorisation => refused = Some(error),
+            Err(error) => return Err(error),
         }
+    }
+    if let Some(error) = refused {
+        return Err(error);
     }
     Ok(Json(json!({ "room_id": room_id })))
 }

@@ -8,23 +8,18 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use axum::routing::put;
-use names::UserSn;
 use node::federation::outgoing::to_device::{ToServer, changes, note_to_servers};
-use node::{Lock, Node, Touched};
+use node::to_device::{ByDevice, receivers};
+use node::{Lock, Node};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use store::Read;
-use users::devices;
-use users::to_device::{self, Addressed, Message, Transaction};
+use users::to_device::{self, Message, Transaction};
 
 use crate::app::App;
 use crate::auth::GuestSession;
 use crate::error::ApiError;
 use crate::json::{JsonBody, JsonBytes};
 use crate::request::Params;
-
-/// The device id that means all devices of a user.
-const ALL_DEVICES: &str = "*";
 
 /// The endpoints of this file.
 pub fn routes() -> Router<App> {
@@ -60,7 +55,7 @@ async fn send(
     if to_device::is_done(&head, transaction, now_ms)? {
         return Ok(JsonBytes::EMPTY);
     }
-    let addressed = address(&app, &head, &messages)?;
+    let addressed = node.address(&head, &messages)?;
     let mut changes = Vec::new();
     for part in to_device::batches(&addressed) {
         let mut txn = node.begin();
@@ -99,57 +94,17 @@ fn elsewhere(node: &Node, sender: &str, event_type: &str, body: &Send) -> Vec<Ve
     changes(node.to_servers(sender, event_type, &messages))
 }
 
-/// Messages by receiving user id and device id, or `*`.
-type ByDevice<'a> = BTreeMap<&'a str, BTreeMap<&'a str, Message>>;
-
-fn build<'a>(sender: &str, event_type: &str, body: &'a Send) -> Result<ByDevice<'a>, ApiError> {
+fn build(sender: &str, event_type: &str, body: &Send) -> Result<ByDevice, ApiError> {
     let mut messages = ByDevice::new();
     for (user_id, contents) in &body.messages {
-        let by_device = messages.entry(user_id).or_default();
+        let by_device = messages.entry(user_id.clone()).or_default();
         for (device, content) in contents {
             if !content.get().starts_with('{') {
                 return Err(ApiError::bad_json("A message's content must be an object"));
             }
             let message = Message::new(sender, event_type, content.get())?;
-            by_device.insert(device, message);
+            by_device.insert(device.clone(), message);
         }
     }
     Ok(messages)
-}
-
-/// Finds the devices that messages are for. Devices and users that do not exist get none.
-fn address<'m>(
-    app: &App,
-    from: &impl Read,
-    messages: &'m ByDevice<'_>,
-) -> Result<Vec<Addressed<'m>>, ApiError> {
-    let mut addressed = Vec::new();
-    for (user_id, by_device) in messages {
-        let names = app.node().names();
-        let user = match names.is_local_id(user_id) {
-            true => names.known_user(from, user_id)?,
-            false => None,
-        };
-        let Some(user) = user else { continue };
-        let to_all = by_device.get(ALL_DEVICES);
-        for (device, _) in devices::list(from, user)? {
-            if let Some(message) = by_device.get(device.as_str()).or(to_all) {
-                addressed.push(Addressed {
-                    user,
-                    device,
-                    message,
-                });
-            }
-        }
-    }
-    Ok(addressed)
-}
-
-fn receivers(messages: &[Addressed<'_>]) -> Touched {
-    let mut users: Vec<UserSn> = messages.iter().map(|addressed| addressed.user).collect();
-    users.dedup();
-    Touched {
-        users,
-        ..Touched::nobody()
-    }
 }

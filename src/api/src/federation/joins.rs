@@ -1,16 +1,18 @@
 //! Joining a room by this server: `make_join` and `send_join`.
 //! <https://spec.matrix.org/v1.19/server-server-api/#joining-rooms>
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
-use bytes::Bytes;
 use http::StatusCode;
+use node::Lane;
 use node::federation::{EntryRefusal, JoinAnswer};
-use rooms::StoredEvent;
 use rooms::membership::NotHere;
 use rooms::resident::Members;
+use rooms::served::write_numbers;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -106,7 +108,8 @@ async fn send_join(
         false => Members::All,
     };
     let answer = enter(&app, &signed, &room_id, &event_id, members).await?;
-    Ok(JsonBytes(written(app.node().server_name(), &answer)).into_response())
+    let body = written(&app, answer).await?;
+    Ok(JsonBytes(body.into()).into_response())
 }
 
 async fn send_join_v1(
@@ -116,7 +119,7 @@ async fn send_join_v1(
 ) -> Result<Response, ApiError> {
     let answer = enter(&app, &signed, &room_id, &event_id, Members::All).await?;
     let mut body = b"[200,".to_vec();
-    body.extend_from_slice(&written(app.node().server_name(), &answer));
+    body.extend_from_slice(&written(&app, answer).await?);
     body.push(b']');
     Ok(JsonBytes(body.into()).into_response())
 }
@@ -135,37 +138,29 @@ async fn enter(
         .await?)
 }
 
-/// The answer, with the events' bytes as they are stored.
-fn written(server_name: &str, answer: &JoinAnswer) -> Bytes {
-    let size = |events: &[StoredEvent]| -> usize { events.iter().map(|e| e.json.len() + 1).sum() };
-    let events = size(&answer.state.state) + size(&answer.state.auth_chain);
-    let mut out = Vec::with_capacity(events + answer.event.len() + 256);
-    out.extend_from_slice(b"{\"origin\":");
-    event::json::write_string(&mut out, server_name);
-    out.extend_from_slice(b",\"event\":");
-    out.extend_from_slice(answer.event.as_bytes());
-    out.extend_from_slice(b",\"state\":");
-    write_events(&mut out, &answer.state.state);
-    out.extend_from_slice(b",\"auth_chain\":");
-    write_events(&mut out, &answer.state.auth_chain);
-    match &answer.servers {
-        None => out.extend_from_slice(b",\"members_omitted\":false}"),
-        Some(servers) => {
-            out.extend_from_slice(b",\"members_omitted\":true,\"servers_in_room\":");
-            out.extend_from_slice(json!(servers).to_string().as_bytes());
-            out.push(b'}');
+/// Writes the answer: events as the bytes that are stored, but for those that were redacted.
+async fn written(app: &App, answer: JoinAnswer) -> Result<Vec<u8>, ApiError> {
+    let node = Arc::clone(app.node());
+    let write = move || -> rooms::Result<Vec<u8>> {
+        let (view, room, state) = (&answer.view, answer.room, &answer.state);
+        let mut out = Vec::with_capacity(1024 * (state.state.len() + state.auth_chain.len()));
+        out.extend_from_slice(b"{\"origin\":");
+        event::json::write_string(&mut out, node.server_name());
+        out.extend_from_slice(b",\"event\":");
+        out.extend_from_slice(answer.event.as_bytes());
+        out.extend_from_slice(b",\"state\":");
+        write_numbers(&mut out, view, room, &state.state)?;
+        out.extend_from_slice(b",\"auth_chain\":");
+        write_numbers(&mut out, view, room, &state.auth_chain)?;
+        match &answer.servers {
+            None => out.extend_from_slice(b",\"members_omitted\":false}"),
+            Some(servers) => {
+                out.extend_from_slice(b",\"members_omitted\":true,\"servers_in_room\":");
+                out.extend_from_slice(json!(servers).to_string().as_bytes());
+                out.push(b'}');
+            }
         }
-    }
-    out.into()
-}
-
-fn write_events(out: &mut Vec<u8>, events: &[StoredEvent]) {
-    out.push(b'[');
-    for (index, event) in events.iter().enumerate() {
-        if index > 0 {
-            out.push(b',');
-        }
-        out.extend_from_slice(event.json.as_bytes());
-    }
-    out.push(b']');
+        Ok(out)
+    };
+    Ok(app.node().run(Lane::Bulk, write).await??)
 }

@@ -52,6 +52,7 @@ pub fn show(node: &Node, server: &str, json: bool, out: Output<'_>) -> Result<()
         .error
         .map_or_else(|| "-".to_owned(), |error| format!("{error:?}"));
     line("last failure", error);
+    line("given up", status.is_given_up.to_string());
     line("catching up", status.is_catching_up.to_string());
     line("rooms with news", status.rooms.to_string());
     line("messages to devices", status.to_device.to_string());
@@ -75,6 +76,7 @@ fn object(status: &DestinationStatus) -> Value {
         "retry_at_ms": status.retry_at_ms,
         "failures": status.failures,
         "error": status.error,
+        "is_given_up": status.is_given_up,
         "is_catching_up": status.is_catching_up,
         "rooms": status.rooms,
         "to_device": status.to_device,

@@ -75,7 +75,8 @@ impl Node {
             return Ok(false);
         }
         let room_id = names::room_id(&view, room)?;
-        let servers = servers::joined(&view, room)?;
+        let mut servers = servers::joined(&view, room)?;
+        self.reachable_first(&mut servers);
         for server in servers.iter().take(MOST_SERVERS) {
             match self.backfill_by(room, &room_id, server, &gaps).await {
                 Ok(0) => {}

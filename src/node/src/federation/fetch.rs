@@ -43,7 +43,20 @@ pub(crate) fn parts(answer: &Bytes, raw: &[&RawValue]) -> Vec<Bytes> {
         .collect()
 }
 
+/// Answers that are one list of events, by whatever name their endpoint gives it.
+#[derive(Deserialize)]
+struct Events<'a> {
+    #[serde(borrow, alias = "pdus", alias = "auth_chain")]
+    events: Vec<&'a RawValue>,
+}
+
 impl Node {
+    async fn fetch_events(&self, peer: &str, request: Request) -> Result<Vec<Bytes>, NodeError> {
+        let answer = self.remote().call(peer, request.timeout(PATIENCE)).await?;
+        let events = read::<Events<'_>>(&answer)?.events;
+        Ok(parts(&answer, &events))
+    }
+
     /// Events between `latest` and `earliest`.
     /// <https://spec.matrix.org/v1.19/server-server-api/#post_matrixfederationv1get_missing_eventsroomid>
     pub(crate) async fn fetch_missing_events(
@@ -54,11 +67,6 @@ impl Node {
         earliest: &[String],
         limit: usize,
     ) -> Result<Vec<Bytes>, NodeError> {
-        #[derive(Deserialize)]
-        struct Answer<'a> {
-            #[serde(borrow, default)]
-            events: Vec<&'a RawValue>,
-        }
         let body = json!({
             "latest_events": [latest],
             "earliest_events": earliest,
@@ -66,10 +74,8 @@ impl Node {
             "min_depth": 0,
         });
         let path = path(&format!("{V1}/get_missing_events"), &[room_id], &[]);
-        let request = Request::post(path, body.to_string()).timeout(PATIENCE);
-        let answer = self.remote().call(peer, request).await?;
-        let events = read::<Answer<'_>>(&answer)?.events;
-        Ok(parts(&answer, &events))
+        self.fetch_events(peer, Request::post(path, body.to_string()))
+            .await
     }
 
     /// Events and what they follow.
@@ -81,35 +87,22 @@ impl Node {
         from: &[String],
         limit: usize,
     ) -> Result<Vec<Bytes>, NodeError> {
-        #[derive(Deserialize)]
-        struct Answer<'a> {
-            #[serde(borrow)]
-            pdus: Vec<&'a RawValue>,
-        }
         let limit = limit.to_string();
         let mut query: Vec<(&str, &str)> = from.iter().map(|id| ("v", id.as_str())).collect();
         query.push(("limit", &limit));
         let path = path(&format!("{V1}/backfill"), &[room_id], &query);
-        let request = Request::get(path).timeout(PATIENCE);
-        let answer = self.remote().call(peer, request).await?;
-        let events = read::<Answer<'_>>(&answer)?.pdus;
-        Ok(parts(&answer, &events))
+        self.fetch_events(peer, Request::get(path)).await
     }
 
     /// One event.
     /// <https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1eventeventid>
     pub(crate) async fn fetch_event(&self, peer: &str, event_id: &str) -> Result<Bytes, NodeError> {
-        #[derive(Deserialize)]
-        struct Answer<'a> {
-            #[serde(borrow)]
-            pdus: Vec<&'a RawValue>,
-        }
         let path = path(&format!("{V1}/event"), &[event_id], &[]);
-        let request = Request::get(path).timeout(PATIENCE);
-        let answer = self.remote().call(peer, request).await?;
-        let pdus = read::<Answer<'_>>(&answer)?.pdus;
-        let first = parts(&answer, &pdus).into_iter().next();
-        first.ok_or_else(|| RemoteError::BadAnswer("no event".to_owned()).into())
+        let events = self.fetch_events(peer, Request::get(path)).await?;
+        events
+            .into_iter()
+            .next()
+            .ok_or_else(|| RemoteError::BadAnswer("no event".to_owned()).into())
     }
 
     /// The auth chain of an event.
@@ -120,16 +113,8 @@ impl Node {
         room_id: &str,
         event_id: &str,
     ) -> Result<Vec<Bytes>, NodeError> {
-        #[derive(Deserialize)]
-        struct Answer<'a> {
-            #[serde(borrow)]
-            auth_chain: Vec<&'a RawValue>,
-        }
         let path = path(&format!("{V1}/event_auth"), &[room_id, event_id], &[]);
-        let request = Request::get(path).timeout(PATIENCE);
-        let answer = self.remote().call(peer, request).await?;
-        let chain = read::<Answer<'_>>(&answer)?.auth_chain;
-        Ok(parts(&answer, &chain))
+        self.fetch_events(peer, Request::get(path)).await
     }
 
     /// The ids of the state before an event.

@@ -2,7 +2,7 @@
 //! <https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1hierarchyroomid>
 //!
 //! What a server tells is kept for some minutes, as the specification asks, so that the pages of one hierarchy cost one
-//! request a space.
+//! request a space; and a server that does not answer is not asked again for a minute.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use event::identifier;
 use names::UserSn;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
-use remote::{Request, path};
+use remote::{RemoteError, Request, path};
 use rooms::hierarchy::told::{Told, ToldLevel};
 use rooms::hierarchy::walk::{Asked, Page, Step, Walk};
 use tokio::time::timeout;
@@ -36,14 +36,25 @@ const MOST_BYTES: usize = 4 << 20;
 /// How long an answer is kept. A refusal is not: who has just entered a room may ask at once what it opens.
 const KNOWN_FOR: Duration = Duration::from_secs(300);
 
+/// How long a server that did not answer is not asked.
+const SILENT_FOR: Duration = Duration::from_secs(60);
+
+/// Silent servers that are known.
+const MOST_SILENT: usize = 1_000;
+
 /// Rooms that are told of by all answers that are kept.
 const MOST_KEPT: u64 = 100_000;
 
 type Asking = (String, bool);
 type Answered = (Instant, Arc<ToldLevel>);
 
-/// What servers told of spaces, by room id and whether only suggested children were asked for.
-pub(crate) struct ToldSpaces(Cache<Asking, Answered, ByRooms>);
+/// What servers told of spaces.
+pub(crate) struct ToldSpaces {
+    /// By room id and whether only suggested children were asked for.
+    told: Cache<Asking, Answered, ByRooms>,
+    /// Servers that did not answer, and since when.
+    silent: Cache<String, Instant>,
+}
 
 #[derive(Clone, Copy)]
 struct ByRooms;
@@ -57,14 +68,22 @@ impl Weighter<Asking, Answered> for ByRooms {
 
 impl Default for ToldSpaces {
     fn default() -> Self {
-        Self(Cache::with_weighter(1_000, MOST_KEPT, ByRooms))
+        Self {
+            told: Cache::with_weighter(1_000, MOST_KEPT, ByRooms),
+            silent: Cache::new(MOST_SILENT),
+        }
     }
 }
 
 impl ToldSpaces {
     fn get(&self, asking: &Asking) -> Option<Arc<ToldLevel>> {
-        let (since, level) = self.0.get(asking)?;
+        let (since, level) = self.told.get(asking)?;
         (since.elapsed() < KNOWN_FOR).then_some(level)
+    }
+
+    fn is_silent(&self, server: &str) -> bool {
+        let since = self.silent.get(server);
+        since.is_some_and(|since| since.elapsed() < SILENT_FOR)
     }
 }
 
@@ -143,10 +162,12 @@ impl Node {
                 servers.push(server);
             }
         }
+        self.reachable_first(&mut servers);
+        servers.retain(|server| !self.told_spaces().is_silent(server));
         for server in servers {
             if let Some(level) = self.ask_of_space(server, room_id, suggested_only).await {
                 let answered = (Instant::now(), Arc::clone(&level));
-                self.told_spaces().0.insert(asking, answered);
+                self.told_spaces().told.insert(asking, answered);
                 return Some(level);
             }
         }
@@ -170,6 +191,10 @@ impl Node {
             Ok(answer) => answer,
             Err(error) => {
                 tracing::debug!(%server, room = room_id, %error, "does not tell of the room");
+                if matches!(error, RemoteError::Unreachable(_) | RemoteError::TimedOut) {
+                    let since = Instant::now();
+                    self.told_spaces().silent.insert(server.to_owned(), since);
+                }
                 return None;
             }
         };

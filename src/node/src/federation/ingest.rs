@@ -294,7 +294,7 @@ impl<'a> Ingest<'a> {
             Need::AuthEvents(missing) => {
                 self.take_round()?;
                 let before = self.authorising(event_id, &missing).await?;
-                self.must_bring_something(item, before)
+                self.must_bring_something(item, &missing, before)
             }
             Need::State(missing) => {
                 self.take_round()?;
@@ -305,21 +305,24 @@ impl<'a> Ingest<'a> {
                 } else {
                     self.single_events(&missing).await?
                 };
-                self.must_bring_something(item, before)
+                self.must_bring_something(item, &missing, before)
             }
         }
     }
 
     /// Whether an event that came live follows what is not here.
     fn follows_a_gap(&self, item: &Item) -> Result<bool, NodeError> {
+        Ok(matches!(item.way, Way::Live) && self.missing_before(item)? > 0)
+    }
+
+    /// How many events that one follows are not here.
+    fn missing_before(&self, item: &Item) -> Result<usize, NodeError> {
         let head = self.node.store().head();
+        let mut missing = 0;
         for id in item.event.pdu().prev_events() {
-            let is_live = matches!(item.way, Way::Live);
-            if is_live && event_log::find_in(&head, self.room, id)?.is_none() {
-                return Ok(true);
-            }
+            missing += usize::from(event_log::find_in(&head, self.room, id)?.is_none());
         }
-        Ok(false)
+        Ok(missing)
     }
 
     /// The events that authorise one, with all that authorise those if the peer tells it.
@@ -341,8 +344,16 @@ impl<'a> Ingest<'a> {
         self.single_events(missing).await
     }
 
-    fn must_bring_something(&self, item: &Item, before: Vec<Item>) -> Result<Provided, NodeError> {
-        if before.is_empty() {
+    /// Something of what was missing, by the peer or by another on the way meanwhile.
+    fn must_bring_something(
+        &self,
+        item: &Item,
+        missing: &[EventId],
+        before: Vec<Item>,
+    ) -> Result<Provided, NodeError> {
+        let head = self.node.store().head();
+        let still = missing_of(&head, self.room, missing.to_vec())?;
+        if before.is_empty() && still.len() == missing.len() {
             return Err(NodeError::Unobtainable("the peer does not have it"));
         }
         Ok(Provided {
@@ -353,58 +364,74 @@ impl<'a> Ingest<'a> {
 
     /// The events before one that came live; or the state that it stands on.
     async fn fill_gap(&mut self, item: &Item) -> Result<Provided, NodeError> {
-        let event_id = item.event.pdu().event_id();
-        if self.gap_rounds < MOST_GAP_ROUNDS {
-            self.gap_rounds += 1;
-            self.take_round()?;
-            let head = event_log::head(&self.node.store().head(), self.room)?;
-            let head = head.ok_or(rooms::Error::UnknownRoom)?;
-            let known = head.extremities.into_iter().map(|(_, id)| id);
-            let known: Vec<String> = known.take(GAP_LIMIT).collect();
-            let (node, peer) = (self.node, self.peer);
-            let events = node
-                .fetch_missing_events(peer, self.room_id, event_id, &known, GAP_LIMIT)
-                .await;
-            match events {
-                Ok(events) => {
-                    let (events, malformed) = self.judged(events, Known::ByPlace).await?;
-                    let events = ingest::in_prev_order(events)?;
-                    let leads_here = events.iter().any(|event| {
-                        let mut prev_events = item.event.pdu().prev_events();
-                        prev_events.any(|id| event.pdu().event_id().as_str() == id)
-                    });
-                    if !leads_here && malformed {
-                        // What follows it would stand on something that can't be told.
-                        let why = "it follows something that is no event";
-                        return Err(NodeError::Unobtainable(why));
-                    }
-                    if leads_here {
-                        let before = events.into_iter().map(|event| Item {
-                            event,
-                            way: Way::Live,
-                            is_asked: false,
-                        });
-                        return Ok(Provided {
-                            before: before.collect(),
-                            way: Way::Live,
-                        });
-                    }
-                }
-                Err(error) => {
-                    tracing::debug!(%error, peer, "no missing events, asking for the state");
-                }
-            }
+        let missing = self.missing_before(item)?;
+        if missing == 0 {
+            return Ok(Provided::same(item));
+        }
+        if self.gap_rounds < MOST_GAP_ROUNDS
+            && let Some(provided) = self.events_before(item, missing).await?
+        {
+            return Ok(provided);
         }
         if item.is_asked {
             // It could become the only newest event of the room here, with the state that its sender says it has.
             let why = "the events before it are not given";
             return Err(NodeError::Unobtainable(why));
         }
-        let (before, state) = self.state_at(event_id).await?;
+        let (before, state) = self.state_at(item.event.pdu().event_id()).await?;
         Ok(Provided {
             before,
             way: Way::AfterGap(state.into()),
         })
+    }
+
+    /// Events that lead to one that came live, of whose predecessors so many were missing; nothing if the peer gives
+    /// none of these.
+    async fn events_before(
+        &mut self,
+        item: &Item,
+        missing: usize,
+    ) -> Result<Option<Provided>, NodeError> {
+        self.gap_rounds += 1;
+        self.take_round()?;
+        let head = event_log::head(&self.node.store().head(), self.room)?;
+        let head = head.ok_or(rooms::Error::UnknownRoom)?;
+        let known = head.extremities.into_iter().map(|(_, id)| id);
+        let known: Vec<String> = known.take(GAP_LIMIT).collect();
+        let (node, peer, event_id) = (self.node, self.peer, item.event.pdu().event_id());
+        let events = node
+            .fetch_missing_events(peer, self.room_id, event_id, &known, GAP_LIMIT)
+            .await;
+        let (events, malformed) = match events {
+            Ok(events) => self.judged(events, Known::ByPlace).await?,
+            Err(error) => {
+                tracing::debug!(%error, peer, "no missing events");
+                (Vec::new(), false)
+            }
+        };
+        let events = ingest::in_prev_order(events)?;
+        let is_given = events.iter().any(|event| {
+            let mut prev_events = item.event.pdu().prev_events();
+            prev_events.any(|id| event.pdu().event_id().as_str() == id)
+        });
+        // What is missing may have come from who made it, while another was asked for it.
+        if !is_given && self.missing_before(item)? == missing {
+            if malformed {
+                // What follows it would stand on something that can't be told.
+                let why = "it follows something that is no event";
+                return Err(NodeError::Unobtainable(why));
+            }
+            return Ok(None);
+        }
+        let before = events.into_iter().map(|event| Item {
+            event,
+            way: Way::Live,
+            is_asked: false,
+        });
+        Ok(Some(Provided {
+            before: before.collect(),
+            way: Way::Live,
+        }))
     }
 
     /// The state before an event, as the peer has it; and those of its events that are not here.

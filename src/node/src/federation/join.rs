@@ -126,7 +126,9 @@ impl Node {
         let mut last = NodeError::Unobtainable("no server is known that is in the room");
         let own = self.server_name();
         let mut tried: HashSet<&str> = HashSet::new();
-        for server in &join.servers {
+        let mut servers: Vec<&str> = join.servers.iter().map(String::as_str).collect();
+        self.reachable_first(&mut servers);
+        for server in servers {
             if tried.len() == MOST_SERVERS {
                 break;
             }

@@ -61,7 +61,9 @@ impl Node {
         }
         let mut last = NodeError::Unobtainable("no server is known that is in the room");
         let own = self.server_name();
-        for server in knock.servers.iter().take(MOST_SERVERS) {
+        let mut servers: Vec<&str> = knock.servers.iter().map(String::as_str).collect();
+        self.reachable_first(&mut servers);
+        for server in servers.into_iter().take(MOST_SERVERS) {
             if server == own || !identifier::is_server_name(server) {
                 continue;
             }

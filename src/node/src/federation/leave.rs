@@ -87,6 +87,7 @@ impl Node {
                 servers.push(server);
             }
         }
+        self.reachable_first(&mut servers);
         for server in servers.into_iter().take(MOST_SERVERS) {
             match self
                 .leave_by(server, rules, &room_id, user_id, reason)

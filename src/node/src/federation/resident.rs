@@ -7,10 +7,12 @@ use bytes::Bytes;
 use event::auth::Membership;
 use event::{Pdu, RoomRules, identifier, json};
 use names::RoomSn;
+use rooms::graph::StateOf;
 use rooms::membership::{Admittance, NotHere, admittance};
-use rooms::resident::{self, Members, StateEvents};
+use rooms::resident::{self, Members};
 use rooms::template::template;
-use rooms::{Outline, RoomWriter, members, partial, server_acl, servers};
+use rooms::{EventNo, Outline, RoomWriter, members, partial, server_acl, servers};
+use store::View;
 
 use crate::{Lane, Lock, Node, NodeError};
 
@@ -80,8 +82,12 @@ pub struct JoinTemplate {
 pub struct JoinAnswer {
     /// The join, with this server's signature if it let the user in.
     pub event: String,
-    /// The state before it.
-    pub state: StateEvents,
+    /// The room.
+    pub room: (RoomSn, &'static RoomRules),
+    /// The state before the join, and what authorises it.
+    pub state: StateOf<EventNo>,
+    /// Where the events of these numbers are read.
+    pub view: View,
     /// If the members are left out: the servers that are in the room.
     pub servers: Option<Vec<String>>,
 }
@@ -203,8 +209,19 @@ impl Node {
             error => EntryRefusal::Failed(error),
         })?;
         self.relay(room, event_id).await?;
-        self.join_answer(room, event_id, signed, members, servers)
-            .await
+        let (view, id) = (self.view(), event_id.to_owned());
+        let read = move || -> Result<_, NodeError> {
+            let state = resident::state_before(&view, room, &id, members)?;
+            Ok((view, state))
+        };
+        let (view, state) = self.run(Lane::Bulk, read).await??;
+        Ok(JoinAnswer {
+            event: signed,
+            room: (room, rules),
+            state: state.ok_or(EntryRefusal::UnknownRoom)?,
+            view,
+            servers,
+        })
     }
 
     /// The servers that are in a room, this one among them.
@@ -212,25 +229,6 @@ impl Node {
         let mut servers = servers::joined(&self.view(), room)?;
         servers.push(self.server_name().to_owned());
         Ok(servers)
-    }
-
-    async fn join_answer(
-        self: &Arc<Self>,
-        room: RoomSn,
-        event_id: &str,
-        event: String,
-        members: Members,
-        servers: Option<Vec<String>>,
-    ) -> Result<JoinAnswer, EntryRefusal> {
-        let (view, id) = (self.view(), event_id.to_owned());
-        let read = move || resident::state_before(&view, room, &id, members);
-        let state = self.run(Lane::Bulk, read).await??;
-        let state = state.ok_or(EntryRefusal::UnknownRoom)?;
-        Ok(JoinAnswer {
-            event,
-            state,
-            servers,
-        })
     }
 
     /// The event, signed by this server as well if it is in the name of one of its users that somebody is let in.

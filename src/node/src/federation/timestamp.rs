@@ -75,7 +75,8 @@ impl Node {
     ) -> Result<Option<Nearest>, NodeError> {
         let view = self.view();
         let room_id = names::room_id(&view, room)?;
-        let servers = servers::joined(&view, room)?;
+        let mut servers = servers::joined(&view, room)?;
+        self.reachable_first(&mut servers);
         drop(view);
         let mut nearest: Option<Nearest> = None;
         for server in servers.iter().take(MOST_SERVERS) {

@@ -8,20 +8,15 @@
 use std::collections::BTreeMap;
 
 use event::identifier;
-use names::UserSn;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use store::Read;
-use users::devices;
-use users::to_device::{self, Addressed, Message};
+use users::to_device::{self, Message};
 
 use super::edus::{Written, pass_over};
-use crate::{Lock, Node, NodeError, Touched};
+use crate::to_device::{ByDevice, receivers};
+use crate::{Lock, Node, NodeError};
 
 const EDU_TYPE: &str = "m.direct_to_device";
-
-/// The device id that means all devices of a user.
-const ALL_DEVICES: &str = "*";
 
 #[derive(Deserialize)]
 struct Content {
@@ -31,9 +26,6 @@ struct Content {
     message_id: String,
     messages: BTreeMap<String, BTreeMap<String, Box<RawValue>>>,
 }
-
-/// Messages by receiving user id and device id, or `*`.
-type ByDevice = BTreeMap<String, BTreeMap<String, Message>>;
 
 impl Content {
     /// The messages that can be delivered: objects that are not too large.
@@ -94,41 +86,5 @@ impl Node {
             last = Some(ticket);
         }
         Ok(last)
-    }
-
-    /// Finds the devices that messages are for. Users of other servers, and devices that do not exist, get none.
-    fn address<'m>(
-        &self,
-        from: &impl Read,
-        messages: &'m ByDevice,
-    ) -> Result<Vec<Addressed<'m>>, NodeError> {
-        let mut addressed = Vec::new();
-        for (user_id, by_device) in messages {
-            let user = match self.names.is_local_id(user_id) {
-                true => self.names.known_user(from, user_id)?,
-                false => None,
-            };
-            let Some(user) = user else { continue };
-            let to_all = by_device.get(ALL_DEVICES);
-            for (device, _) in devices::list(from, user)? {
-                if let Some(message) = by_device.get(&device).or(to_all) {
-                    addressed.push(Addressed {
-                        user,
-                        device,
-                        message,
-                    });
-                }
-            }
-        }
-        Ok(addressed)
-    }
-}
-
-fn receivers(messages: &[Addressed<'_>]) -> Touched {
-    let mut users: Vec<UserSn> = messages.iter().map(|addressed| addressed.user).collect();
-    users.dedup();
-    Touched {
-        users,
-        ..Touched::nobody()
     }
 }

@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 
 use crate::federation::edus::Edu;
 use crate::federation::fetch;
+use crate::federation::traffic::count;
 use crate::{Lock, Node, NodeError};
 
 /// The most events of a transaction.
@@ -99,6 +100,9 @@ impl Node {
         if transaction.pdus.len() > MOST_PDUS || transaction.edus.len() > MOST_EDUS {
             return Err(bad("there is too much in the transaction".to_owned()));
         }
+        count(&self.traffic.transactions_received, 1);
+        count(&self.traffic.events_received, transaction.pdus.len());
+        count(&self.traffic.edus_received, transaction.edus.len());
         let mut rooms = JoinSet::new();
         for of_room in by_room(fetch::parts(&body, &transaction.pdus)) {
             let (node, origin) = (Arc::clone(self), Arc::clone(origin));
@@ -116,7 +120,10 @@ impl Node {
             for (event_id, error) in of_room {
                 let result = match error {
                     None => json!({}),
-                    Some(error) => json!({ "error": error }),
+                    Some(error) => {
+                        count(&self.traffic.events_refused, 1);
+                        json!({ "error": error })
+                    }
                 };
                 results.insert(event_id.to_string(), result);
             }

@@ -10,7 +10,7 @@ use rooms::create::{self, InitialState, NewRoom, Preset};
 use rooms::membership::MemberProfile;
 use rooms::{Error, RoomWriter, Sender, event_log};
 use serde_json::{Map, Value};
-use store::Txn;
+use store::{Read, Txn};
 use tokio::task::JoinSet;
 
 use crate::federation::{InviteElsewhere, invite_content};
@@ -241,6 +241,21 @@ impl Node {
 pub fn predecessor_of(writer: &RoomWriter<'_>) -> rooms::Result<Option<String>> {
     let create = writer.state_event("m.room.create", "")?;
     Ok(create.and_then(|create| predecessor(create.pdu().content())))
+}
+
+/// The room that `room` replaces, as its create event says.
+///
+/// # Errors
+/// If the room can't be read.
+pub fn predecessor_in(from: &impl Read, room: RoomSn) -> rooms::Result<Option<String>> {
+    let Some(head) = event_log::head(from, room)? else {
+        return Ok(None);
+    };
+    let create = event_log::get(from, room, head.create)?;
+    let content = create
+        .as_ref()
+        .and_then(|create| event::json::member(&create.json, "content"));
+    Ok(content.and_then(predecessor))
 }
 
 fn predecessor(create_content: &str) -> Option<String> {

@@ -12,6 +12,6 @@ mod upgrade;
 
 pub use change::member_profile;
 pub(crate) use change::touched;
-pub use create::{CreateRoom, predecessor_of};
+pub use create::{CreateRoom, predecessor_in, predecessor_of};
 pub use guests::expel_guests;
 pub use upgrade::UpgradeRoom;

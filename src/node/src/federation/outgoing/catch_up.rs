@@ -1,17 +1,18 @@
 //! Catching up a server that was away for long: of each room in which something was sent meanwhile it gets the newest
-//! events, and asks for those before them if it wants them; and it hears whose devices changed.
+//! events, and asks for those before them if it wants them; of rooms that it was put out of, that; and it hears whose
+//! devices changed.
 
 use std::sync::Arc;
 
 use ::servers::News;
 use ::servers::outbox;
-use names::{RoomSn, UserSn};
-use rooms::{event_log, servers};
+use names::RoomSn;
+use rooms::{EventNo, event_log, servers};
 use store::{Position, View};
 use users::keys::device_lists;
 
 use super::recipients::shares_room;
-use super::state::{CatchUp, Destination, LONG_MS, State};
+use super::state::{CatchUp, Destination, LONG_MS, Stage, State};
 use crate::{Lane, Node, NodeError};
 
 /// Events of one step.
@@ -45,21 +46,16 @@ impl State {
             self.transaction = None;
             self.catch_up = Some(CatchUp {
                 since,
-                room: RoomSn(0),
-                users: None,
+                stage: Stage::Rooms(RoomSn(0)),
             });
         }
     }
 }
 
-/// What a step found.
-enum Found {
-    Rooms {
-        newest: Vec<News>,
-        last: RoomSn,
-        is_all: bool,
-    },
-    Users(Vec<UserSn>),
+/// What a step found, and what comes after it.
+struct Found {
+    newest: Vec<News>,
+    next: Stage,
 }
 
 impl Node {
@@ -73,7 +69,7 @@ impl Node {
             let Some(catch_up) = &mut state.catch_up else {
                 return Ok(());
             };
-            if let Some(users) = &mut catch_up.users {
+            if let Stage::Users(users) = &mut catch_up.stage {
                 let rest = users.len().saturating_sub(USERS_AT_ONCE);
                 let next = users.split_off(rest);
                 if next.is_empty() {
@@ -91,48 +87,40 @@ impl Node {
             .run(Lane::Bulk, move || look(&view, &server, &catch_up))
             .await??;
         let mut state = destination.state.lock();
-        let Some(catch_up) = &mut state.catch_up else {
-            return Ok(());
-        };
-        match found {
-            Found::Users(users) => catch_up.users = Some(users),
-            Found::Rooms {
-                newest,
-                last,
-                is_all,
-            } => {
-                catch_up.room = if is_all { RoomSn(u32::MAX) } else { last };
-                state.queue.push_ahead(newest);
-            }
+        if let Some(catch_up) = &mut state.catch_up {
+            catch_up.stage = found.next;
+            state.queue.push_ahead(found.newest);
         }
         Ok(())
     }
 }
 
 fn look(view: &View, server: &str, catch_up: &CatchUp) -> Result<Found, NodeError> {
-    if catch_up.room == RoomSn(u32::MAX) {
-        let mut users = Vec::new();
-        for user in device_lists::changed_since(view, catch_up.since) {
-            let user = user?;
-            if user.is_local() && shares_room(view, user, server)? {
-                users.push(user);
-            }
-            if users.len() == MOST_USERS {
-                break;
-            }
-        }
-        return Ok(Found::Users(users));
+    let since = catch_up.since;
+    match &catch_up.stage {
+        Stage::Rooms(after) => look_at_rooms(view, server, since, *after),
+        Stage::RoomsLeft(after) => look_at_rooms_left(view, server, since, *after),
+        Stage::LookForUsers | Stage::Users(_) => look_for_users(view, server, since),
     }
-    let (mut newest, mut last, mut is_all) = (Vec::new(), catch_up.room, true);
-    let rooms = servers::rooms_with_after(view, server, catch_up.room);
+}
+
+/// The newest events of rooms into which something was sent.
+fn look_at_rooms(
+    view: &View,
+    server: &str,
+    since: Position,
+    after: RoomSn,
+) -> Result<Found, NodeError> {
+    let (mut newest, mut last) = (Vec::new(), after);
+    let rooms = servers::rooms_with_after(view, server, after);
     for (looked_at, room) in rooms.enumerate() {
         if newest.len() >= EVENTS_AT_ONCE || looked_at == ROOMS_AT_ONCE {
-            is_all = false;
-            break;
+            let next = Stage::Rooms(last);
+            return Ok(Found { newest, next });
         }
         let room = room?;
         last = room;
-        if !outbox::sent_since(view, room, catch_up.since)? {
+        if !outbox::sent_since(view, room, since)? {
             continue;
         }
         let head = event_log::head(view, room)?;
@@ -146,9 +134,50 @@ fn look(view: &View, server: &str, catch_up: &CatchUp) -> Result<Found, NodeErro
                 }),
         );
     }
-    Ok(Found::Rooms {
-        newest,
-        last,
-        is_all,
-    })
+    let next = Stage::RoomsLeft(RoomSn(0));
+    Ok(Found { newest, next })
+}
+
+/// The events by which users of this server put the server's last users out of rooms.
+fn look_at_rooms_left(
+    view: &View,
+    server: &str,
+    since: Position,
+    after: RoomSn,
+) -> Result<Found, NodeError> {
+    let (mut newest, mut last) = (Vec::new(), after);
+    let rooms = servers::rooms_left_after(view, server, after);
+    for (looked_at, left) in rooms.enumerate() {
+        if newest.len() >= EVENTS_AT_ONCE || looked_at == ROOMS_AT_ONCE {
+            let next = Stage::RoomsLeft(last);
+            return Ok(Found { newest, next });
+        }
+        let (room, place): (RoomSn, EventNo) = left?;
+        last = room;
+        let event = match outbox::sent_since(view, room, since)? {
+            true => event_log::get(view, room, place)?,
+            false => None,
+        };
+        if event.is_some_and(|event| event.position > since && event.sender.is_local()) {
+            let place = place.0;
+            newest.push(News::Event { room, place });
+        }
+    }
+    let next = Stage::LookForUsers;
+    Ok(Found { newest, next })
+}
+
+fn look_for_users(view: &View, server: &str, since: Position) -> Result<Found, NodeError> {
+    let mut users = Vec::new();
+    for user in device_lists::changed_since(view, since) {
+        let user = user?;
+        if user.is_local() && shares_room(view, user, server)? {
+            users.push(user);
+        }
+        if users.len() == MOST_USERS {
+            break;
+        }
+    }
+    let (newest, next) = (Vec::new(), Stage::Users(users));
+    Ok(Found { newest, next })
 }

@@ -19,6 +19,7 @@ use store::{Position, View};
 use super::edus::write_edu;
 use super::recipients;
 use super::state::{Destination, Ephemeral, ReceiptKey, SentReceipt, State, Transaction};
+use crate::federation::traffic::count;
 use crate::{Lane, Node, NodeError, Touched};
 
 /// Events in a transaction: as many as the specification allows.
@@ -44,12 +45,17 @@ const MOST_ANSWER: usize = 1 << 20;
 /// After so many failures a transaction that the server calls malformed is given up.
 const MOST_REFUSALS: u32 = 10;
 
+/// Messages to devices that are dropped in one change.
+const MOST_DROPPED: usize = 1_000;
+
 /// A transaction, ready to be sent.
 struct Ready {
     id: String,
     body: Bytes,
     /// The messages to devices in it.
     to_device: Vec<(Position, u32)>,
+    events: usize,
+    edus: usize,
     is_risky: bool,
 }
 
@@ -115,18 +121,23 @@ impl Node {
                 Ok(None) => continue,
                 Err(error) => {
                     tracing::error!(server = %destination.name, %error, "a transaction could not be made");
-                    self.failed(destination, error.to_string());
+                    self.failed(destination, error.to_string()).await;
                     return;
                 }
             };
             match self.send_transaction(destination, &ready).await {
-                Ok(()) => self.succeeded(destination, &ready),
+                Ok(()) => {
+                    count(&self.traffic.transactions_sent, 1);
+                    count(&self.traffic.events_sent, ready.events);
+                    count(&self.traffic.edus_sent, ready.edus);
+                    self.succeeded(destination, &ready);
+                }
                 Err(error) if self.gives_up(destination, &error) => {
                     tracing::warn!(server = %destination.name, %error, "what a server keeps refusing is dropped");
                     self.succeeded(destination, &ready);
                 }
                 Err(error) => {
-                    self.failed(destination, error.to_string());
+                    self.failed(destination, error.to_string()).await;
                     return;
                 }
             }
@@ -259,9 +270,10 @@ impl Node {
             edus.extend([self.typing_edu(view, of, is_typing)?]);
         }
         edus.extend(self.presence_edu(view, &parts.presence)?);
-        if pdus.is_empty && edus.is_empty {
+        if pdus.count == 0 && edus.count == 0 {
             return Ok(None);
         }
+        let (pdus_count, edus_count) = (pdus.count, edus.count);
         let mut body = b"{\"edus\":".to_vec();
         body.extend_from_slice(&edus.finish());
         body.extend_from_slice(b",\"origin\":");
@@ -274,6 +286,8 @@ impl Node {
             id: parts.id,
             body: body.into(),
             to_device: waiting.iter().map(|message| message.key).collect(),
+            events: pdus_count,
+            edus: edus_count,
             is_risky: false,
         };
         Ok(Some((ready, !waiting.is_empty())))
@@ -327,10 +341,11 @@ impl Node {
         }
     }
 
-    fn failed(&self, destination: &Destination, error: String) {
+    async fn failed(self: &Arc<Self>, destination: &Destination, error: String) {
+        count(&self.traffic.transactions_failed, 1);
         let now_ms = self.now_ms();
         let dispatched = self.outgoing.dispatched();
-        let (row, before) = {
+        let (row, is_given_up, before) = {
             let mut state = destination.state.lock();
             let before = state.failing.is_none();
             state.has_to_device |= state
@@ -338,12 +353,17 @@ impl Node {
                 .as_ref()
                 .is_some_and(|transaction| transaction.to_device > 0);
             let row = state.fail(error, now_ms, rand::random(), dispatched);
-            (row, before)
+            let failing = state.failing.as_ref();
+            let is_given_up = failing.is_some_and(|failing| failing.is_given_up(now_ms));
+            (row, is_given_up, before)
         };
         let (server, error) = (&destination.name, &row.error);
         match before {
             true => tracing::info!(%server, error, "a server can't be sent to"),
             false => tracing::debug!(%server, error, failures = row.failures, "it still can't"),
+        }
+        if is_given_up && self.give_up(destination).await {
+            return;
         }
         let mut txn = self.begin();
         outbox::put_destination(&mut txn, server, &row);
@@ -364,6 +384,38 @@ impl Node {
         self.outgoing.news.notify_one();
     }
 
+    /// Drops the messages to devices that wait for a server that is given up. True if nothing else could be for it, and it
+    /// was forgotten.
+    async fn give_up(self: &Arc<Self>, destination: &Destination) -> bool {
+        let (node, server) = (Arc::clone(self), Arc::clone(&destination.name));
+        let drop_messages = move || -> Result<bool, NodeError> {
+            let mut is_more = true;
+            while is_more {
+                let mut txn = node.begin();
+                is_more = outbox::forget_to_device(&mut txn, &server, MOST_DROPPED)?;
+                let ticket = node.write(txn.into_batch(), &Touched::nobody())?;
+                node.wake_when_durable(ticket, Touched::nobody());
+            }
+            let view = node.view();
+            let mut rooms = rooms::servers::rooms_with(&view, &server);
+            Ok(rooms.next().transpose()?.is_none())
+        };
+        let server = &destination.name;
+        match self.run(Lane::Bulk, drop_messages).await {
+            Ok(Ok(shares_no_room)) => {
+                tracing::info!(%server, "a server is given up, messages to its devices are dropped");
+                if shares_no_room {
+                    self.retire(destination);
+                }
+                shares_no_room
+            }
+            Ok(Err(error)) | Err(error) => {
+                tracing::warn!(%server, %error, "messages to devices could not be dropped");
+                false
+            }
+        }
+    }
+
     /// Ends the work for a server that is up to date. False if something came meanwhile.
     fn retire_if_idle(&self, destination: &Destination) -> bool {
         let mut servers = self.outgoing.servers.lock();
@@ -371,11 +423,23 @@ impl Node {
         if !state.is_idle() {
             return false;
         }
-        state.is_working = false;
-        state.is_retired = true;
-        let had_row = std::mem::take(&mut state.has_row);
+        let had_row = state.retire();
         servers.remove(&destination.name);
         drop((state, servers));
+        self.forget_row(destination, had_row);
+        true
+    }
+
+    /// Ends the work for a server whatever waits for it.
+    fn retire(&self, destination: &Destination) {
+        let mut servers = self.outgoing.servers.lock();
+        let had_row = destination.state.lock().retire();
+        servers.remove(&destination.name);
+        drop(servers);
+        self.forget_row(destination, had_row);
+    }
+
+    fn forget_row(&self, destination: &Destination, had_row: bool) {
         if had_row {
             let mut txn = self.begin();
             outbox::forget_destination(&mut txn, &destination.name);
@@ -384,29 +448,29 @@ impl Node {
                 Err(error) => tracing::warn!(%error, "the row of a server could not be removed"),
             }
         }
-        true
     }
 }
 
 /// A JSON array in the making.
 struct Array {
     json: Vec<u8>,
-    is_empty: bool,
+    count: usize,
 }
 
 impl Array {
     fn new() -> Self {
         Self {
             json: vec![b'['],
-            is_empty: true,
+            count: 0,
         }
     }
 
     /// Where the next element goes.
     fn next(&mut self) -> &mut Vec<u8> {
-        if !std::mem::take(&mut self.is_empty) {
+        if self.count > 0 {
             self.json.push(b',');
         }
+        self.count += 1;
         &mut self.json
     }
 

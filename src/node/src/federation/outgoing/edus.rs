@@ -145,9 +145,8 @@ impl Node {
                 edus.push(edu("m.device_list_update", &update));
             }
             News::Devices(_) => {
-                let Some(position) = device_lists::last_changed(view, user)? else {
-                    return Ok(edus);
-                };
+                // A device is told of before it has keys, too.
+                let position = device_lists::last_changed(view, user)?.unwrap_or(position);
                 // One device will do: who does not know the change that it names asks for all of them.
                 let devices = users::devices::list(view, user)?;
                 if let Some((device, _)) = devices.first() {

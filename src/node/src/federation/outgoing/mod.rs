@@ -149,6 +149,24 @@ impl Outgoing {
         self.servers.lock().get(server).cloned()
     }
 
+    fn is_failing(&self, server: &str) -> bool {
+        self.find(server)
+            .is_some_and(|destination| destination.state.lock().failing.is_some())
+    }
+
+    /// How many servers something waits for, how many of them fail, and for how long the one that fails longest.
+    pub(in crate::federation) fn waiting(&self, now_ms: u64) -> (u64, u64, u64) {
+        let (mut waiting, mut failing, mut longest_ms) = (0, 0, 0);
+        for destination in self.all() {
+            waiting += 1;
+            if let Some(of) = &destination.state.lock().failing {
+                failing += 1;
+                longest_ms = now_ms.saturating_sub(of.since_ms).max(longest_ms);
+            }
+        }
+        (waiting, failing, longest_ms)
+    }
+
     fn all(&self) -> Vec<Arc<Destination>> {
         self.servers.lock().values().cloned().collect()
     }

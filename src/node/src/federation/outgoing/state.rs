@@ -6,6 +6,7 @@ use std::sync::Arc;
 use names::{RoomSn, UserSn};
 use parking_lot::Mutex;
 use servers::Queue;
+use servers::backoff::{self, next_rest_ms};
 use servers::outbox::Destination as Row;
 use store::Position;
 
@@ -36,6 +37,11 @@ pub(super) struct Failing {
 }
 
 impl Failing {
+    /// Whether it has failed for so long that what can't be made up for later is not kept for it.
+    pub fn is_given_up(&self, now_ms: u64) -> bool {
+        backoff::is_given_up(now_ms.saturating_sub(self.since_ms), self.failures)
+    }
+
     /// When a sign of life may make it be tried at the soonest.
     pub fn soonest_ms(&self) -> u64 {
         let rests = self.failures.min(MOST_SHORTEST_RESTS);
@@ -94,10 +100,21 @@ impl Ephemeral {
 pub(super) struct CatchUp {
     /// Since when it has missed everything.
     pub since: Position,
-    /// The room that was looked at last.
-    pub room: RoomSn,
-    /// Whose changed devices it has to be told of; nothing before the rooms are done.
-    pub users: Option<Vec<UserSn>>,
+    /// What it is told of now.
+    pub stage: Stage,
+}
+
+/// What a server is told of that is caught up, in this order.
+#[derive(Clone, Debug)]
+pub(super) enum Stage {
+    /// Rooms that it is in, after the one that was looked at last.
+    Rooms(RoomSn),
+    /// Rooms that it was put out of.
+    RoomsLeft(RoomSn),
+    /// Whose changed devices are looked for.
+    LookForUsers,
+    /// Users whose changed devices it has to be told of.
+    Users(Vec<UserSn>),
 }
 
 #[derive(Default)]
@@ -157,6 +174,13 @@ impl State {
             && !self.has_to_device
     }
 
+    /// Notes that it is taken out of the map. Whether it had a row.
+    pub fn retire(&mut self) -> bool {
+        self.is_working = false;
+        self.is_retired = true;
+        std::mem::take(&mut self.has_row)
+    }
+
     /// Notes that it could not be reached. What is dropped first goes.
     pub fn fail(&mut self, error: String, now_ms: u64, random: u32, dispatched: Position) -> Row {
         self.queue.failed(dispatched);
@@ -170,7 +194,8 @@ impl State {
             .failing
             .as_ref()
             .map_or(now_ms, |failing| failing.since_ms);
-        let retry_at_ms = now_ms + servers::backoff::rest_ms(failures, random);
+        let failing_ms = now_ms.saturating_sub(since_ms);
+        let retry_at_ms = now_ms + next_rest_ms(failing_ms, failures, random);
         let row = Row {
             cursor: self.cursor(dispatched),
             failing_since_ms: since_ms,

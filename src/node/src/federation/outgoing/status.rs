@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ::servers::outbox;
+use ::servers::{backoff, outbox};
 use names::RoomSn;
 use rooms::servers;
 use store::{Position, View};
@@ -28,6 +28,8 @@ pub struct DestinationStatus {
     pub failures: u32,
     /// The last failure.
     pub error: Option<String>,
+    /// It has failed for so long that no messages to devices are kept for it.
+    pub is_given_up: bool,
     /// It was away for long, and is told of the rooms in which something happened meanwhile.
     pub is_catching_up: bool,
     /// Everything up to this position was delivered; nothing if all was.
@@ -67,7 +69,12 @@ impl Node {
             found.insert(status.server.clone(), status);
         }
         let mut all: Vec<DestinationStatus> = found.into_values().collect();
+        let now_ms = self.now_ms();
         for status in &mut all {
+            if let Some(since_ms) = status.failing_since_ms {
+                let failing_ms = now_ms.saturating_sub(since_ms);
+                status.is_given_up = backoff::is_given_up(failing_ms, status.failures);
+            }
             status.to_device = outbox::count_to_device(&view, &status.server, MOST_COUNTED)?;
             if let Some(since) = status.cursor {
                 status.rooms = waiting_rooms(&view, &status.server, since)?;
@@ -89,6 +96,11 @@ impl Node {
         let status = status.unwrap_or_else(|| DestinationStatus::of(server));
         let rooms = servers::rooms_with(&self.view(), server).collect::<Result<_, _>>()?;
         Ok((status, rooms))
+    }
+
+    /// Puts the servers that can't be sent to behind the others, as they are to be asked for something.
+    pub(in crate::federation) fn reachable_first<S: AsRef<str>>(&self, servers: &mut [S]) {
+        servers.sort_by_cached_key(|server| self.outgoing.is_failing(server.as_ref()));
     }
 
     /// Forgets how long a server has failed, and tries it now. False if nothing waits for it.
