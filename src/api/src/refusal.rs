@@ -36,6 +36,7 @@ impl From<NodeError> for ApiError {
                 ApiError::bad_json(error.to_string())
             }
             NodeError::Unobtainable(_) => ApiError::not_found(error.to_string()),
+            NodeError::MembersMissing => ApiError::unavailable(error.to_string()),
             NodeError::Overloaded | NodeError::Stopped => {
                 ApiError::new(ErrCode::Unknown, error.to_string())
                     .with_status(StatusCode::SERVICE_UNAVAILABLE)

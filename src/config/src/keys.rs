@@ -211,6 +211,10 @@ section! {
         @live allow: Vec<Pattern> = vec![Pattern::anything()] => "[\"partner.example\", \"*.university.example\"]";
         /// The servers not to talk with, though `allow` has them.
         @live deny: Vec<Pattern> = Vec::new() => "[\"*.spam.example\"]";
+        /// Enters a room of another server as soon as its state is here but for its members, and learns those afterwards,
+        /// where the other server allows it. Large rooms can be used at once then; what other people say there is
+        /// shown once the members are known.
+        @live faster_joins: bool = false;
         /// Keeps a record of what crosses: for each request to and from another server a line of JSON in the log, with the
         /// target `audit`. It says who, what, how many events of which rooms, how many bytes, and what became of it.
         @live audit: bool = false;

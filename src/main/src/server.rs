@@ -118,6 +118,7 @@ impl Server {
                 for_upkeep.run_upkeep(),
                 node.run_media_upkeep(),
                 node.run_jobs(),
+                node.run_completions(),
                 node.run_ephemeral(),
                 node.run_outgoing()
             );

@@ -36,6 +36,9 @@ pub enum NodeError {
     /// What an event needs could not be had from other servers.
     #[error("what it needs can't be had: {0}")]
     Unobtainable(&'static str),
+    /// An event can't be judged before the members of its room are known.
+    #[error("the members of the room are not known yet")]
+    MembersMissing,
     /// Something could not be signed.
     #[error(transparent)]
     Signing(#[from] event::SigningKeyError),

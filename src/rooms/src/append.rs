@@ -130,8 +130,9 @@ impl RoomWriter<'_> {
     /// Makes, checks and appends an event.
     ///
     /// # Errors
-    /// [`Error::NotAllowed`], [`Error::BadEvent`], [`Error::TooLarge`]; [`Error::NotRecommended`] where the room's policy
-    /// server has to sign the event first ([`crate::policy`]). The change is to be dropped then.
+    /// [`Error::NotAllowed`], [`Error::BadEvent`], [`Error::TooLarge`], [`Error::MembersMissing`]; nothing was changed then.
+    /// [`Error::NotRecommended`] where the room's policy server has to sign the event first ([`crate::policy`]): the
+    /// change is to be dropped then.
     pub fn append(&mut self, new: &NewEvent<'_>) -> Result<(EventNo, EventId)> {
         let outline = new.outline();
         if let Some(server) = self.policy_server_for(outline.event_type, outline.state_key)? {
@@ -187,6 +188,9 @@ impl RoomWriter<'_> {
             new.state_key,
             new.content,
         );
+        if self.is_partial() && self.lacks_member(&keys)? {
+            return Err(Error::MembersMissing);
+        }
         let events = self.state_events(keys, before)?;
         let auth_events: Vec<&AuthEvent> = events.selected().collect();
         let auth_ids: Vec<&str> = auth_events

@@ -27,6 +27,9 @@ pub enum Error {
     /// Only another server of the room can tell whether the user may enter, or let the user in.
     #[error("{}", .0.text())]
     NotHere(crate::membership::NotHere),
+    /// It depends on members of the room who are not known here yet.
+    #[error("the members of the room are not known yet")]
+    MembersMissing,
     /// The room does not let guests in.
     #[error("guests can't join this room")]
     GuestForbidden,

@@ -35,6 +35,7 @@ pub mod members;
 pub mod membership;
 pub mod migrations;
 pub mod outside;
+pub mod partial;
 pub mod policy;
 pub mod receipts;
 mod redactions;

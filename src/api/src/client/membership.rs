@@ -18,6 +18,7 @@ use crate::app::App;
 use crate::auth::{GuestSession, Session};
 use crate::client::address_invites::{AddressParts, invite_address};
 use crate::client::room_names::{find_room, room, sender, user};
+use crate::client::room_reader::members_known;
 use crate::error::{ApiError, ErrCode};
 use crate::json::{JsonBody, JsonBodyOrEmpty, JsonBytes};
 use crate::limits::{Class, Key};
@@ -85,6 +86,7 @@ pub async fn invite_user(
     reason: Option<&str>,
     is_direct: bool,
 ) -> Result<(), ApiError> {
+    members_known(app, room).await?;
     let node = app.node();
     if identifier::is_user_id(user_id) && !node.names().is_local_id(user_id) {
         let wanted = InviteElsewhere {
@@ -216,6 +218,9 @@ async fn act(
     target: Sender<'_>,
     reason: Option<String>,
 ) -> Result<JsonBytes, ApiError> {
+    if target.user != session.user {
+        members_known(app, room).await?;
+    }
     app.node()
         .change_room(room, |writer| -> Result<(), ApiError> {
             let wanted = Change {

@@ -22,6 +22,7 @@ impl From<Error> for ApiError {
             | Error::Forbidden(_)
             | Error::NotHere(_)
             | Error::NotRecommended => ApiError::forbidden(message),
+            Error::MembersMissing => ApiError::unavailable(message),
             Error::GuestForbidden => ApiError::guest_access_forbidden(),
             Error::BadEvent(_) => ApiError::bad_json(message),
             Error::TooLarge(_) => ApiError::too_large(message),

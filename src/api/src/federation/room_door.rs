@@ -6,7 +6,7 @@ use std::sync::Arc;
 use event::RoomRules;
 use names::RoomSn;
 use node::federation::Forbidden;
-use rooms::{event_log, server_acl, servers};
+use rooms::{event_log, partial, server_acl, servers};
 use store::View;
 
 use crate::app::App;
@@ -76,6 +76,19 @@ impl RoomDoor {
             rules,
             origin,
         })
+    }
+
+    /// Refuses what all members of the room belong to, where not all of them are known here yet.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND`: another server can tell.
+    pub fn must_know_members(&self) -> Result<(), ApiError> {
+        match partial::is_partial(&self.view, self.room)? {
+            true => Err(ApiError::not_found(
+                "This server does not know the members of the room yet",
+            )),
+            false => Ok(()),
+        }
     }
 
     /// The room with its rules, as the core writes events by.

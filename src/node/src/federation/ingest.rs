@@ -6,6 +6,7 @@
 //! - No lock is held while a peer is waited for; so a slow peer delays what it sent itself and nothing else.
 //! - The rounds of fetching, the events fetched and the time are bounded for each call.
 //! - What was kept before something could not be fetched stays: asked again, it is known.
+//! - Of a room whose members are not all known nothing is fetched here: what can't be judged yet is held ([`rooms::partial`]).
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use bytes::Bytes;
 use event::{EventId, RoomRules};
 use names::RoomSn;
 use rooms::ingest::{self, Arrival, Need, Received, Refusal, Verdict, Verified};
-use rooms::{RoomWriter, event_log};
+use rooms::{RoomWriter, event_log, partial};
 use store::Read;
 use tokio::task::JoinSet;
 
@@ -97,6 +98,8 @@ pub(super) struct Ingest<'a> {
     tells_no_chains: bool,
     /// Events that could not be had, or what they need: not asked for again.
     lost: HashSet<EventId>,
+    /// What can't be judged before the room's members are known is held.
+    holds: bool,
     until: Instant,
 }
 
@@ -114,20 +117,26 @@ impl Node {
     ) -> Result<Outcomes, NodeError> {
         let mut ingest = Ingest::new(self, room, room_id, peer)?;
         let events = self.with_opinions(room, ingest.rules, events).await?;
-        let items = events.into_iter().map(|event| Item {
-            event,
-            way: Way::Live,
-            is_asked: true,
-        });
-        ingest.run(items.collect()).await
+        ingest.run(live(events)).await
     }
 }
 
+/// Events that were sent.
+fn live(events: Vec<Verified>) -> VecDeque<Item> {
+    let items = events.into_iter().map(|event| Item {
+        event,
+        way: Way::Live,
+        is_asked: true,
+    });
+    items.collect()
+}
+
 impl Node {
-    /// Takes in one event that has to count.
+    /// Takes in one event that has to count. It is not held where the members of its room are not known.
     ///
     /// # Errors
-    /// As [`Node::take_in`]; and [`rooms::Error::NotAllowed`], [`rooms::Error::NotRecommended`] if it does not.
+    /// As [`Node::take_in`]; [`rooms::Error::NotAllowed`], [`rooms::Error::NotRecommended`] if it does not count;
+    /// [`NodeError::MembersMissing`].
     pub async fn take_in_one(
         self: &Arc<Self>,
         room: RoomSn,
@@ -159,12 +168,8 @@ impl Node {
 
 impl Ingest<'_> {
     async fn must_count(mut self, event: Verified) -> Result<(), NodeError> {
-        let item = Item {
-            event,
-            way: Way::Live,
-            is_asked: true,
-        };
-        for (_, outcome) in self.run([item].into()).await? {
+        self.holds = false;
+        for (_, outcome) in self.run(live(vec![event])).await? {
             outcome?.must_count()?;
         }
         Ok(())
@@ -195,6 +200,7 @@ impl<'a> Ingest<'a> {
             gap_rounds: 0,
             tells_no_chains: false,
             lost: HashSet::new(),
+            holds: true,
             until: Instant::now() + PATIENCE,
         })
     }
@@ -211,6 +217,10 @@ impl<'a> Ingest<'a> {
             }
             outcomes.extend(kept.outcomes);
             let Some(need) = kept.need else { continue };
+            if !matches!(need, Need::Users(_)) && self.lacks_members()? {
+                outcomes.extend(self.hold(&mut items).await?);
+                continue;
+            }
             let Some(item) = items.pop_front() else {
                 continue;
             };
@@ -239,6 +249,34 @@ impl<'a> Ingest<'a> {
                 }
             }
         }
+        Ok(outcomes)
+    }
+
+    /// Whether the room's members are not all known.
+    fn lacks_members(&self) -> Result<bool, NodeError> {
+        Ok(partial::is_partial(&self.node.store().head(), self.room)?)
+    }
+
+    /// Holds events until the room's members are known: the first, which can't be judged before, and the others, which most
+    /// likely follow it. Leaves them if the members are known by now.
+    async fn hold(&self, items: &mut VecDeque<Item>) -> Result<Outcomes, NodeError> {
+        let guard = self.node.lock(Lock::Room(self.room)).await;
+        let mut txn = self.node.begin();
+        if !partial::is_partial(&txn, self.room)? {
+            return Ok(Outcomes::new());
+        }
+        let mut outcomes = Outcomes::new();
+        for item in items.drain(..) {
+            let pdu = item.event.pdu();
+            let is_held = self.holds && partial::hold(&mut txn, self.room, self.peer, pdu)?;
+            if self.holds && !is_held {
+                tracing::debug!(room = self.room_id, event = %pdu.event_id(), "there is no place to hold an event");
+            }
+            if item.is_asked {
+                outcomes.push((pdu.event_id().clone(), Err(NodeError::MembersMissing)));
+            }
+        }
+        self.node.commit(guard, txn, Touched::nobody()).await?;
         Ok(outcomes)
     }
 
@@ -302,7 +340,7 @@ impl<'a> Ingest<'a> {
         let event_id = item.event.pdu().event_id();
         let missing = match &need {
             Need::AuthEvents(missing) | Need::State(missing) => missing.as_slice(),
-            Need::Users(_) | Need::PrevEvents(_) | Need::Opinion(_) => &[],
+            Need::Users(_) | Need::PrevEvents(_) | Need::Opinion(_) | Need::Members => &[],
         };
         if missing.iter().any(|id| self.lost.contains(id)) {
             return Err(NodeError::Unobtainable("it rests on what can't be had"));
@@ -313,6 +351,8 @@ impl<'a> Ingest<'a> {
                 Ok(Provided::same(item))
             }
             Need::Opinion(_) => Ok(Provided::same(item)),
+            // They became known between two looks.
+            Need::Members => Ok(Provided::same(item)),
             Need::PrevEvents(_) => self.fill_gap(item).await,
             // What it follows brings most of what authorises it.
             Need::AuthEvents(_) if self.follows_a_gap(item)? => self.fill_gap(item).await,

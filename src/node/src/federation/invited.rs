@@ -96,7 +96,9 @@ impl Node {
             return match taken_in {
                 Ok(()) => Ok(signed),
                 Err(NodeError::Rooms(error)) => Err(error.into()),
-                Err(NodeError::Unobtainable(_) | NodeError::Remote(_)) => Ok(signed),
+                Err(
+                    NodeError::Unobtainable(_) | NodeError::Remote(_) | NodeError::MembersMissing,
+                ) => Ok(signed),
                 Err(error) => Err(error.into()),
             };
         }

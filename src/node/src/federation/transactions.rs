@@ -186,7 +186,7 @@ impl Node {
             let error = match outcome {
                 Ok(Verdict::Accepted | Verdict::SoftFailed(_) | Verdict::NotRecommended) => None,
                 // Nothing is wrong with the event that its sender could mend.
-                Err(NodeError::Unobtainable(_)) => None,
+                Err(NodeError::Unobtainable(_) | NodeError::MembersMissing) => None,
                 Ok(Verdict::Rejected(error)) => Some(error.to_string()),
                 Err(error) => Some(error.to_string()),
             };

@@ -229,6 +229,8 @@ pub enum Need {
     State(Vec<EventId>),
     /// What the room's policy server says of it: [`Verified::signed_by`] or [`Verified::with_opinion`].
     Opinion(PolicyServer),
+    /// The room's members, who are not all known yet: [`crate::partial`].
+    Members,
 }
 
 /// The users that an event speaks of.
@@ -281,6 +283,10 @@ impl RoomWriter<'_> {
             return Ok(Received::Stored { no, verdict });
         }
         let prev_events = self.predecessors(pdu)?;
+        let some_missing = !prev_events.missing.is_empty();
+        if self.is_partial() && self.waits_for_members(pdu, &prev_events.here, some_missing)? {
+            return Ok(Received::Need(Need::Members));
+        }
         let given = match arrival.given() {
             _ if prev_events.missing.is_empty() => None,
             Some(state) => match self.numbers(state)? {
@@ -363,7 +369,7 @@ impl RoomWriter<'_> {
     }
 
     /// The numbers of events that are here; or those that are not.
-    fn numbers(&self, ids: &[EventId]) -> Result<Result<Vec<EventNo>, Vec<EventId>>> {
+    pub(crate) fn numbers(&self, ids: &[EventId]) -> Result<Result<Vec<EventNo>, Vec<EventId>>> {
         let mut numbers = Vec::with_capacity(ids.len());
         let mut missing = Vec::new();
         for id in ids {

@@ -27,7 +27,7 @@ use crate::schema::{EVENT_IDS, EVENTS, HEADS, TIMESTAMPS};
 use crate::types::{Point, StateAfter};
 use crate::{
     Cache, Error, EventNo, Flags, Result, RoomHead, StoredEvent, auth_index, event_log, graph,
-    redactions, relations, state,
+    partial, redactions, relations, state,
 };
 
 /// Whom a change to a room concerns. Without events it concerns nobody.
@@ -137,6 +137,8 @@ pub struct RoomWriter<'a> {
     signed: Option<&'a mut SignedEvents>,
     /// While history is filled in from before what is here: the next place there.
     past: Option<EventNo>,
+    /// Not all of the room's members are known.
+    partial: bool,
     changed: bool,
     effects: Effects,
 }
@@ -153,6 +155,7 @@ impl<'a> RoomWriter<'a> {
             .ok_or_else(|| Error::UnsupportedVersion(head.version.clone()))?;
         let room_id = names::room_id(txn, room)?;
         let settled = Settled::of(txn.base(), room)?;
+        let partial = partial::is_partial(txn, room)?;
         Ok(Self {
             txn,
             context,
@@ -163,6 +166,7 @@ impl<'a> RoomWriter<'a> {
             settled,
             signed: None,
             past: None,
+            partial,
             changed: false,
             effects: Effects::default(),
         })
@@ -229,6 +233,7 @@ impl<'a> RoomWriter<'a> {
             settled: Settled::NOTHING,
             signed: None,
             past: None,
+            partial: false,
             changed: false,
             effects: Effects::default(),
         })
@@ -426,6 +431,11 @@ impl<'a> RoomWriter<'a> {
     /// Whether events that come now are history from before what is here.
     pub(crate) fn is_in_past(&self) -> bool {
         self.past.is_some()
+    }
+
+    /// Whether not all of the room's members are known: see [`crate::partial`].
+    pub fn is_partial(&self) -> bool {
+        self.partial
     }
 
     /// From now on events are history from before what is here, at the places from `first` on; or not any more.
