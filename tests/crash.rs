@@ -6,7 +6,9 @@
 //! until it is acknowledged. In the end every acknowledged event is in its room, once, under the id
 //! that was acknowledged.
 //!
-//! What a request leaves to a job is done by the next process, once.
+//! What a request leaves to a job is done by the next process, once. The same holds for other servers: what they
+//! sent and was answered is there, what they send again comes in once, what was to be sent to them is sent, and joining
+//! a room of theirs that was cut off can be tried again.
 //!
 //! `MEYRIN_CRASH_KILLS` is how many times the server is killed (20 if it is not set), and
 //! `MEYRIN_CRASH_SEED` repeats the sequence of a run, as far as the system's scheduling allows.
@@ -14,8 +16,9 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use event::RoomVersion;
 use serde_json::{Value, json};
-use testkit::{Server, ServerOptions, User, encode, until};
+use testkit::{Peer, PeerRoom, Server, ServerOptions, User, encode, until};
 
 const WRITERS: usize = 6;
 
@@ -25,6 +28,16 @@ const MOST_BETWEEN_KILLS: u64 = 150;
 /// Rooms in which one user is, and how often the server is killed while they hear of a change.
 const ROOMS_OF_ONE: u64 = 40;
 const KILLS_OF_JOBS: u64 = 5;
+
+/// Events of a transaction, and the most transactions from one kill to the next.
+const PDUS: u64 = 10;
+const MOST_TRANSACTIONS: u64 = 25;
+
+/// Kills during the transactions of a peer, and during a join.
+const KILLS_BESIDE_A_PEER: u64 = 6;
+
+/// Entries of the state of a room that is joined while the server is killed.
+const ENTRIES: u64 = 400;
 
 /// What the writers have in common.
 struct Load {
@@ -171,6 +184,164 @@ fn a_changed_name_reaches_every_room_once_whenever_the_server_is_killed() {
         list.status.success() && list.stdout.is_empty(),
         "no job is left"
     );
+}
+
+fn federated() -> Server {
+    let mut options = ServerOptions::new(env!("CARGO_BIN_EXE_meyrin"));
+    options.sync = "always".to_owned();
+    Server::start(options.federated())
+}
+
+#[test]
+fn a_transaction_that_was_answered_survives_any_kill_and_one_that_is_repeated_comes_in_once() {
+    let mut random = Random::new();
+    let mut server = federated();
+    let alice = server.register("alice");
+    let room = alice.create_public_room();
+    let peer = Peer::start();
+    let bob = peer.user("bob");
+    let joined = PeerRoom::join(&peer, &server, &room, &bob);
+
+    let load = Load {
+        stop: AtomicBool::new(false),
+        acknowledged: AtomicU64::new(0),
+    };
+    let (client, name) = (
+        server.client().with_own_connections(),
+        server.name().to_owned(),
+    );
+    let sent = std::thread::scope(|scope| {
+        let sender = scope.spawn(|| {
+            let mut sent = Vec::new();
+            while !load.stop.load(Ordering::Relaxed) {
+                let first = sent.len() as u64;
+                let texts = (first..first + PDUS).map(|n| format!("of the peer {n}"));
+                let pdus: Vec<(String, Value)> = texts
+                    .map(|text| (text.clone(), joined.say(&bob, &text)))
+                    .collect();
+                let events: Vec<&Value> = pdus.iter().map(|(_, pdu)| pdu).collect();
+                let path = format!("/_matrix/federation/v1/send/{first}");
+                let body = json!({"origin": peer.name(), "origin_server_ts": 1, "pdus": events});
+                let authorization = peer.authorization(&name, "PUT", &path, Some(&body));
+                let headers = [
+                    ("Authorization", authorization.as_str()),
+                    ("Content-Type", "application/json"),
+                ];
+                let answer = until("a transaction is answered", || {
+                    let body = body.to_string().into_bytes();
+                    let answer = client.try_exchange("PUT", &path, &headers, body).ok()?;
+                    (answer.status == 200).then(|| answer.value())
+                });
+                for (text, pdu) in pdus {
+                    let id = joined.event_id(&pdu);
+                    assert_eq!(answer["pdus"][&id], json!({}), "{answer}");
+                    sent.push((text, id));
+                }
+                load.acknowledged.fetch_add(1, Ordering::Relaxed);
+            }
+            sent
+        });
+        for kill in 0..KILLS_BESIDE_A_PEER {
+            let target =
+                load.acknowledged.load(Ordering::Relaxed) + random.below(MOST_TRANSACTIONS);
+            until("the peer is heard", || {
+                (load.acknowledged.load(Ordering::Relaxed) > target).then_some(())
+            });
+            server.kill();
+            assert_clean(&server, kill);
+            server.start_again();
+        }
+        load.stop.store(true, Ordering::Relaxed);
+        sender.join().expect("a sender")
+    });
+    let bodies = alice.messages_by_text(&room);
+    assert_eq!(
+        bodies.len(),
+        sent.len(),
+        "nothing but what was sent is there"
+    );
+    for (text, id) in sent {
+        assert_eq!(bodies.get(&text), Some(&vec![id]), "{text}");
+    }
+}
+
+#[test]
+fn a_join_that_came_in_by_this_server_is_told_to_the_others_after_a_kill() {
+    let mut server = federated();
+    let alice = server.register("alice");
+    let room = alice.create_public_room();
+    let mut there = Peer::start();
+    PeerRoom::join(&there, &server, &room, &there.user("bob"));
+    there.go_away();
+    let newcomer = Peer::start();
+    let carol = newcomer.user("carol");
+    PeerRoom::join(&newcomer, &server, &room, &carol);
+    server.kill();
+    there.come_back();
+    server.start_again();
+    there.pdu("carol's join", |pdu| {
+        pdu["type"] == "m.room.member" && pdu["state_key"] == *carol
+    });
+}
+
+#[test]
+fn joining_a_room_elsewhere_is_tried_again_after_a_kill_at_any_time() {
+    let mut random = Random::new();
+    let mut server = federated();
+    let alice = server.register("alice");
+    let peer = Peer::start();
+    let host = peer.user("host");
+    let room = PeerRoom::create(&peer, RoomVersion::V11, &host);
+    for n in 0..ENTRIES {
+        let key = n.to_string();
+        room.event(&host, "org.example.entry", Some(&key), json!({"n": n}));
+    }
+    let join = format!(
+        "/v3/join/{}?server_name={}",
+        encode(&room.id()),
+        encode(peer.name())
+    );
+    let entering = "/_matrix/federation/v2/send_join/";
+    for kill in 0..KILLS_BESIDE_A_PEER {
+        let asked = peer.requests(entering).len();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let client = alice.with_own_connections();
+                let headers = [("Content-Type", "application/json")];
+                // It is cut off by the kill, or not.
+                let _ = client.try_exchange("POST", &join, &headers, b"{}".to_vec());
+            });
+            until("the peer is asked", || {
+                (peer.requests(entering).len() > asked || is_in(&alice, &room)).then_some(())
+            });
+            for _ in 0..random.below(60) {
+                server.client().get("/_matrix/client/versions").ok();
+            }
+            server.kill();
+        });
+        assert_clean(&server, kill);
+        server.start_again();
+    }
+    alice.post(&join, json!({})).ok();
+    for n in [0, ENTRIES / 2, ENTRIES - 1] {
+        let entry = alice.state(&room.id(), "org.example.entry", &n.to_string());
+        assert_eq!(entry.ok()["n"], n);
+    }
+    let id = alice.say(&room.id(), "I am in");
+    peer.pdu("the message", |pdu| {
+        pdu["type"] == "m.room.message" && room.event_id(pdu) == id
+    });
+    server.kill();
+    assert_clean(&server, KILLS_BESIDE_A_PEER);
+}
+
+fn is_in(user: &User, room: &PeerRoom) -> bool {
+    let answer = user.try_exchange("GET", "/v3/joined_rooms", &[], Vec::new());
+    let Ok(answer) = answer else { return false };
+    let rooms = answer.value()["joined_rooms"].clone();
+    rooms
+        .as_array()
+        .is_some_and(|rooms| rooms.contains(&json!(room.id())))
 }
 
 /// Writes until it is told to stop. Every tenth round also sets state and account data.

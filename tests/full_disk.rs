@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use testkit::{Client, Response, Server, ServerOptions, User, encode, until};
+use testkit::{Client, Peer, PeerRoom, Response, Server, ServerOptions, User, encode, until};
 
 const DISK: &str = "96m";
 const WRITERS: usize = 4;
@@ -246,6 +246,60 @@ fn everything_acknowledged_is_there_once(
     }
     assert_eq!(bodies.len(), sent, "what was refused is not there");
     println!("{sent} acknowledged messages, each there once");
+}
+
+#[test]
+fn a_transaction_that_meets_a_full_disk_is_refused_and_taken_in_when_there_is_room_again() {
+    let disk = SmallDisk::new();
+    let mut options = ServerOptions::new(disk.wrap(Path::new(env!("CARGO_BIN_EXE_meyrin"))));
+    options.sync = "always".to_owned();
+    options.data_dir = Some(disk.mount().join("data"));
+    let mut server = Server::start(options.federated());
+    let alice = server.register("alice");
+    let room = alice.create_public_room();
+    let peer = Peer::start();
+    let bob = peer.user("bob");
+    let joined = PeerRoom::join(&peer, &server, &room, &bob);
+
+    let mut sent = Vec::new();
+    let mut made = || {
+        let text = format!("of the peer {}", sent.len());
+        let pdu = joined.say(&bob, &text);
+        sent.push((text, joined.event_id(&pdu)));
+        pdu
+    };
+    for _ in 0..3 {
+        peer.send(&server, &[made(), made()], &[]).ok();
+        disk.fill();
+        let cut_off = until("a transaction is refused", || {
+            let pdus = [made(), made()];
+            let answer = peer.send(&server, &pdus, &[]);
+            if answer.status == 200 {
+                return None;
+            }
+            refused(&answer);
+            Some(pdus)
+        });
+        disk.empty();
+        until("it is taken in", || {
+            let answer = peer.send(&server, &cut_off, &[]);
+            (answer.status == 200).then_some(())
+        });
+    }
+    let everything_is_there_once = || {
+        let bodies = alice.messages_by_text(&room);
+        assert_eq!(bodies.len(), sent.len(), "nothing else is there");
+        for (text, id) in &sent {
+            assert_eq!(bodies.get(text), Some(&vec![id.clone()]), "{text}");
+        }
+    };
+    everything_is_there_once();
+    server.kill();
+    let check = server.run(&["db", "check"]);
+    let output = String::from_utf8_lossy(&check.stdout);
+    assert!(check.status.success(), "{output}");
+    server.start_again();
+    everything_is_there_once();
 }
 
 #[test]

@@ -2,6 +2,8 @@
 //! and what was understood is understood again when it is written down.
 #![no_main]
 
+use event::canonical::{from_text, is_canonical};
+use event::NumberRule;
 use libfuzzer_sys::fuzz_target;
 use remote::authority::Authority;
 use remote::authorization::{Authorization, signed_bytes};
@@ -18,8 +20,13 @@ fuzz_target!(|data: &[u8]| {
         let written = authority.to_string();
         assert_eq!(Authority::parse(&written), Some(authority));
     }
-    if let Ok(bytes) = signed_bytes("PUT", "/x", "a", "b", Some(&text)) {
-        assert!(event::canonical::is_canonical(&bytes) || text.contains(['.', 'e', 'E']));
+    if let Ok(content) = from_text(&text, NumberRule::Any) {
+        assert_eq!(from_text(&content, NumberRule::Any).as_deref(), Ok(&*content));
+        if from_text(&text, NumberRule::Integers).is_ok() {
+            assert!(is_canonical(content.as_bytes()));
+        }
+        let bytes = signed_bytes("PUT", "/x", "a", "b", Some(&text)).expect("it was read");
+        assert!(bytes.starts_with(format!("{{\"content\":{content},").as_bytes()));
     }
     let _keys = KeyDocument::read(data);
 });

@@ -103,3 +103,37 @@ fn settings_go_along_into_the_room_that_replaces_one_of_another_server() {
     bob.join(new_room);
     assert_eq!(bob.get(&rule(new_room)).ok()["actions"], json!([]));
 }
+
+/// Servers that know the old key ask for others at most every half minute. Those that know none show that both count.
+#[test]
+fn what_was_signed_before_and_after_a_rotation_of_the_key_is_believed() {
+    let mut here = server();
+    let alice = here.register("alice");
+    let room = alice.create_public_room();
+    let old = alice.say(&room, "signed by the old key");
+    assert!(here.terminate().success());
+    assert!(here.run(&["key", "rotate"]).status.success());
+    here.start_again();
+    let there = server();
+    let bob = there.register("bob");
+    join_by(&bob, &room, here.name());
+    let new = alice.say(&room, "signed by the new key");
+    arrives(&bob, &room, &new);
+    let read = bob.messages_by_text(&room);
+    assert_eq!(read.get("signed by the old key"), Some(&vec![old]));
+    let back = bob.say(&room, "heard");
+    arrives(&alice, &room, &back);
+}
+
+fn join_by(user: &User, room: &str, server: &str) {
+    let (room, server) = (encode(room), encode(server));
+    let path = format!("/v3/join/{room}?server_name={server}");
+    user.post(&path, json!({})).ok();
+}
+
+fn arrives(at: &User, room: &str, event_id: &str) {
+    let path = format!("/v3/rooms/{}/event/{}", encode(room), encode(event_id));
+    until("an event arrives", || {
+        (at.get(&path).status == 200).then_some(())
+    });
+}

@@ -106,6 +106,10 @@ impl FromRequestParts<App> for AnySession {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         let token = token_of(parts).ok_or_else(ApiError::missing_token)?;
+        // Who only listens can wait some milliseconds more; and what a user here does has been noted when it wakes them.
+        if !parts.uri.path().ends_with("/sync") {
+            app.node().budget().note_user();
+        }
         app.sessions().find(app, token, parts).await.map(Self)
     }
 }

@@ -97,7 +97,7 @@ impl Server {
             ..Routers::default()
         };
         if config.federation.enabled {
-            routers.federation = api::federation::routes().with_state(app.clone());
+            routers.federation = api::federation::router(&app);
         }
         let metrics = metrics(config, &node, &mut routers);
         let http = Http::bind(ServerOptions::from(config), &routers, metrics)

@@ -5,13 +5,14 @@
 //! [`Node::commit`] (write, release the lock, wait until durable, wake), answer.
 //!
 //! Invariants:
-//! - Locks are taken in the order alias, room, user; none is held while waiting for a sync, the
+//! - Locks are taken in the order of [`Lock`]; none is held while waiting for a sync, the
 //!   network or a client.
 //! - Whoever waits is woken by numbers (a room, a user), never by data: they look at a view.
 
 mod activity;
 mod audience;
 mod backup_sweep;
+mod budget;
 mod error;
 pub mod federation;
 pub mod jobs;
@@ -43,6 +44,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use activity::{Activity, MembershipChange, Touched};
 pub use audience::Audience;
+pub use budget::{Budget, Turn};
 pub use error::NodeError;
 pub use federation::OwnKeys;
 pub use federation::outgoing::DestinationStatus;
@@ -65,6 +67,7 @@ pub struct Node {
     key: event::SigningKey,
     locks: Locks,
     pool: Pool,
+    budget: Arc<Budget>,
     activity: Arc<Activity>,
     audience: Arc<Audience>,
     notifier: Arc<Notifier>,
@@ -83,6 +86,8 @@ pub struct Node {
     remote_aliases: federation::RemoteAliases,
     told_spaces: federation::ToldSpaces,
     key_fetches: federation::KeyFetches,
+    audit: Arc<federation::Audit>,
+    policy_answers: federation::PolicyAnswers,
     profiles: federation::Profiles,
     media_fetches: federation::MediaFetches,
     /// For the states of sliding sync, which are not kept over a restart: begins at random, so that a
@@ -111,7 +116,8 @@ impl Node {
             .compute_threads
             .map_or(cores, |count| count as usize);
         let config = Arc::new(ArcSwap::from_pointee(config));
-        let remote = Remote::new(federation::options(&config)?, key.clone())?;
+        let audit = Arc::default();
+        let remote = Remote::new(federation::options(&config, &audit)?, key.clone())?;
         let started = store.head().position();
         Ok(Arc::new(Node {
             config,
@@ -119,6 +125,7 @@ impl Node {
             key,
             locks: Locks::default(),
             pool: Pool::new(threads.max(2)),
+            budget: Budget::new(cores),
             activity: Arc::new(Activity::new(started)),
             audience: Arc::default(),
             notifier: Arc::default(),
@@ -137,6 +144,8 @@ impl Node {
             remote_aliases: federation::RemoteAliases::default(),
             told_spaces: federation::ToldSpaces::default(),
             key_fetches: Default::default(),
+            audit,
+            policy_answers: Default::default(),
             profiles: Default::default(),
             media_fetches: Default::default(),
             next_generation: AtomicU64::new(rand::random::<u64>() >> 16),
@@ -174,6 +183,11 @@ impl Node {
     /// Users and rooms by number.
     pub fn names(&self) -> &Names {
         &self.names
+    }
+
+    /// Who of the other servers may compute how much.
+    pub fn budget(&self) -> &Arc<Budget> {
+        &self.budget
     }
 
     /// What changed since the start, by room and user.
@@ -260,6 +274,11 @@ impl Node {
         self.locks.lock(lock).await
     }
 
+    /// The right to change something, if nobody has it.
+    pub(crate) fn try_lock(&self, lock: Lock) -> Option<Guard> {
+        self.locks.try_lock(lock)
+    }
+
     /// Writes a change, releases `guard`, waits until the change is durable and visible, and wakes
     /// whom it concerns. An empty change waits until what it was judged by is durable.
     ///
@@ -271,14 +290,25 @@ impl Node {
         txn: Txn,
         touched: Touched,
     ) -> Result<Position, NodeError> {
-        if txn.is_empty() {
-            let position = txn.position();
-            drop((guard, txn));
-            return self.durable(Ticket { position }, Touched::nobody()).await;
-        }
-        let ticket = self.write(txn.into_batch(), &touched)?;
+        let touched = match txn.is_empty() {
+            true => Touched::nobody(),
+            false => touched,
+        };
+        let ticket = self.write_change(txn, &touched)?;
         drop(guard);
         self.durable(ticket, touched).await
+    }
+
+    /// The first half of [`Node::commit`], of an empty change as well.
+    ///
+    /// # Errors
+    /// As [`Node::commit`].
+    pub(crate) fn write_change(&self, txn: Txn, touched: &Touched) -> Result<Ticket, NodeError> {
+        if txn.is_empty() {
+            let position = txn.position();
+            return Ok(Ticket { position });
+        }
+        self.write(txn.into_batch(), touched)
     }
 
     /// The first half of [`Node::commit`]: the change is written and next in order.
@@ -359,6 +389,20 @@ impl Node {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, NodeError> {
         self.pool.run(lane, work).await
+    }
+
+    /// Runs a piece of work, of a millisecond or two, for another server or an address: when it is the turn of that `account`, with what
+    /// the users of this server leave.
+    ///
+    /// # Errors
+    /// As [`Node::run`].
+    pub async fn run_for<T: Send + 'static>(
+        &self,
+        account: &Arc<str>,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, NodeError> {
+        let mut turn = self.budget.turn(account).await?;
+        self.run(Lane::Spare, move || turn.run(work)).await
     }
 }
 

@@ -14,6 +14,9 @@ pub enum Lock {
     Alias(String),
     /// Anything else that has a name: a localpart being registered, a media id.
     Named(String),
+    /// What other servers send into a room. One of them at a time waits for the room itself, so that users of this server, who
+    /// write into it as well, wait for one of them and not for all.
+    Arrivals(RoomSn),
     /// A room.
     Room(RoomSn),
     /// A user.
@@ -46,6 +49,18 @@ impl Locks {
         };
         guard.queue = Some(queue.lock_owned().await);
         guard
+    }
+
+    /// The lock, if nobody has it or waits for it.
+    pub fn try_lock(&self, lock: Lock) -> Option<Guard> {
+        let queue = Arc::clone(self.queues.lock().entry(lock.clone()).or_default());
+        let mut guard = Guard {
+            locks: self.clone(),
+            lock,
+            queue: None,
+        };
+        guard.queue = queue.try_lock_owned().ok();
+        guard.queue.is_some().then_some(guard)
     }
 }
 
@@ -88,7 +103,9 @@ mod tests {
         assert!(first.is_awaited() && !other.is_awaited());
         drop(first);
         let second = second.await;
+        assert!(locks.try_lock(Lock::Room(RoomSn(1))).is_none());
         drop((second, other));
+        assert!(locks.try_lock(Lock::Room(RoomSn(1))).is_some());
         assert!(locks.queues.lock().is_empty());
     }
 

@@ -15,8 +15,8 @@ use crate::{Error, EventNo, Flags, Point, Result, auth_index, event_log};
 
 /// State events as the authorisation rules use them, by place.
 pub struct Cache {
-    auth_events: Lru<(RoomSn, EventNo), Arc<AuthEvent>>,
-    auth_nodes: Lru<(RoomSn, EventNo), CachedNode>,
+    auth_events: Lru<(RoomSn, EventNo), Arc<AuthEvent>, ByBytes>,
+    auth_nodes: Lru<(RoomSn, EventNo), CachedNode, ByBytes>,
     resolutions: Lru<(RoomSn, Question), Arc<Difference>, ByEntries>,
     server_acls: Lru<(RoomSn, EventNo), Arc<Listed>>,
 }
@@ -31,6 +31,22 @@ impl Weighter<(RoomSn, Question), Arc<Difference>> for ByEntries {
     }
 }
 
+/// Events weigh their bytes: whoever makes them chooses how large they are.
+#[derive(Clone, Copy)]
+struct ByBytes;
+
+impl Weighter<(RoomSn, EventNo), Arc<AuthEvent>> for ByBytes {
+    fn weight(&self, _: &(RoomSn, EventNo), event: &Arc<AuthEvent>) -> u64 {
+        (ENTRY_BYTES + size_of::<AuthEvent>() + event.pdu().json().len()) as u64
+    }
+}
+
+impl Weighter<(RoomSn, EventNo), CachedNode> for ByBytes {
+    fn weight(&self, _: &(RoomSn, EventNo), node: &CachedNode) -> u64 {
+        (ENTRY_BYTES + size_of_val(&*node.auth_events)) as u64
+    }
+}
+
 /// See [`crate::types::AuthNode`].
 #[derive(Clone)]
 pub(crate) struct CachedNode {
@@ -41,14 +57,23 @@ pub(crate) struct CachedNode {
 /// A state, and the states that are to be resolved: how does the first differ from the result?
 pub(crate) type Question = (Point, Vec<Point>);
 
+/// What an entry of a cache takes beside what is in it.
+const ENTRY_BYTES: usize = 100;
+
+/// What all parsed state events may take, in bytes: some 50,000 members.
+const MOST_EVENT_BYTES: u64 = 64 << 20;
+
+/// What all nodes of the graph of auth events may take, in bytes: some 100,000.
+const MOST_NODE_BYTES: u64 = 14 << 20;
+
 /// What all answers that are remembered may weigh.
 const MOST_REMEMBERED: u64 = 100_000;
 
 impl Default for Cache {
     fn default() -> Self {
         Self {
-            auth_events: Lru::new(50_000),
-            auth_nodes: Lru::new(100_000),
+            auth_events: Lru::with_weighter(50_000, MOST_EVENT_BYTES, ByBytes),
+            auth_nodes: Lru::with_weighter(100_000, MOST_NODE_BYTES, ByBytes),
             resolutions: Lru::with_weighter(1_000, MOST_REMEMBERED, ByEntries),
             server_acls: Lru::new(1_000),
         }

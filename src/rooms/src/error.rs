@@ -18,6 +18,9 @@ pub enum Error {
     /// The authorisation rules of the room version do not allow the event.
     #[error("not allowed: {0}")]
     NotAllowed(#[from] AuthError),
+    /// The room's policy server has not signed the event, or not so that it holds.
+    #[error("the room's policy server does not recommend the event")]
+    NotRecommended,
     /// Refused for a reason other than the authorisation rules.
     #[error("{0}")]
     Forbidden(&'static str),

@@ -35,6 +35,7 @@ pub mod members;
 pub mod membership;
 pub mod migrations;
 pub mod outside;
+pub mod policy;
 pub mod receipts;
 mod redactions;
 pub mod relations;

@@ -103,6 +103,9 @@ impl Simulation {
                     "{event_id} needs {users:?} again and again"
                 )));
             }
+            Need::Opinion(_) => {
+                return Err(Trouble(format!("{event_id} needs a policy server")));
+            }
         };
         let mut absent = Vec::new();
         for id in ids {

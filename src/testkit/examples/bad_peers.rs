@@ -3,13 +3,14 @@
 //!     cargo run --release -p testkit --example bad_peers -- target/release/meyrin [seconds]
 //!
 //! In each case a fresh server has a room with 16 of its users and one other server. One user, then all 16, send messages in a
-//! closed loop for so many seconds, while the other server does what the case is called. Told are the rate, the
-//! median and the 99th percentile of the time until a message is acknowledged, and the latter beside the quiet case.
+//! closed loop for so many seconds, while the other server does what the case is called; in the last case, until it
+//! has sent everything. Told are the rate, the median and the 99th percentile of the time until a message is acknowledged, and
+//! the latter beside the quiet case. A third argument is the name of a case, which is then the only one beside the quiet one.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -20,10 +21,12 @@ use testkit::{Peer, PeerAnswer, PeerRoom, Server, ServerOptions, User, encode};
 const SENDERS: usize = 16;
 /// Connections of a server that floods.
 const FLOODERS: usize = 8;
-const TRANSACTIONS: usize = 10_000;
-/// Transactions that are made beforehand, for each connection.
+/// Transactions that are made beforehand for each connection, and sent again and again; and their events.
 const MADE: usize = 150;
 const PDUS: usize = 50;
+/// All transactions of the last case, and their events.
+const TRANSACTIONS: usize = 10_000;
+const FEW_PDUS: usize = 10;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Case {
@@ -37,13 +40,15 @@ enum Case {
     GarbageBytes,
     /// What it answers is no JSON, and what it sends is no transaction.
     GarbageJson,
-    /// It sends 10,000 transactions of 50 events, into another room.
+    /// It sends transactions of 50 events, into another room.
     Flood,
     /// It sends them into the room in which the others write.
     FloodHere,
+    /// It sends 10,000 transactions of 10 events there, each until it is taken in.
+    TenThousand,
 }
 
-const CASES: [Case; 7] = [
+const CASES: [Case; 8] = [
     Case::Quiet,
     Case::Dead,
     Case::Silent,
@@ -51,6 +56,7 @@ const CASES: [Case; 7] = [
     Case::GarbageJson,
     Case::Flood,
     Case::FloodHere,
+    Case::TenThousand,
 ];
 
 fn main() {
@@ -59,29 +65,43 @@ fn main() {
     let seconds = arguments
         .next()
         .map_or(5, |text| text.parse().expect("a number"));
+    let only = arguments.next();
     let mut quiet = [0.0; 2];
     for case in CASES {
-        let scene = Scene::start(case, &binary);
-        for (index, senders) in [1, SENDERS].into_iter().enumerate() {
-            let before = scene.taken.load(Ordering::SeqCst);
-            let mut times = scene.send(senders, Duration::from_secs(seconds));
-            times.sort_unstable();
-            let p99 = ms(times[times.len() * 99 / 100]);
-            if case == Case::Quiet {
-                quiet[index] = p99;
-            }
-            let taken = scene.taken.load(Ordering::SeqCst) - before;
-            println!(
-                "{case:?}, {senders} senders: {:.0}/s, p50 {:.2} ms, p99 {p99:.2} ms ({:.1} x quiet), longest {:.1} ms; {:.0} requests of the peer answered a second",
-                times.len() as f64 / seconds as f64,
-                ms(times[times.len() / 2]),
-                p99 / quiet[index],
-                ms(times[times.len() - 1]),
-                taken as f64 / seconds as f64,
-            );
+        let is_wanted = |only: &String| case == Case::Quiet || *only == format!("{case:?}");
+        if !only.as_ref().is_none_or(is_wanted) {
+            continue;
         }
-        scene.end();
+        for (senders, quiet) in [1, SENDERS].into_iter().zip(&mut quiet) {
+            let scene = Scene::start(case, &binary);
+            measure(&scene, case, senders, Duration::from_secs(seconds), quiet);
+            scene.end();
+        }
     }
+}
+
+/// `quiet` is the 99th percentile in the quiet case.
+fn measure(scene: &Scene, case: Case, senders: usize, time: Duration, quiet: &mut f64) {
+    let begun = Instant::now();
+    let is_over = || match case {
+        Case::TenThousand => scene.flooding.load(Ordering::SeqCst) == 0,
+        _ => begun.elapsed() >= time,
+    };
+    let mut times = scene.send(senders, is_over);
+    let seconds = begun.elapsed().as_secs_f64();
+    times.sort_unstable();
+    let p99 = ms(times[times.len() * 99 / 100]);
+    if case == Case::Quiet {
+        *quiet = p99;
+    }
+    println!(
+        "{case:?}, {senders} senders: {:.0}/s, p50 {:.2} ms, p99 {p99:.2} ms ({:.1} x quiet), longest {:.1} ms; {:.0} requests of the peer answered a second",
+        times.len() as f64 / seconds,
+        ms(times[times.len() / 2]),
+        p99 / *quiet,
+        ms(times[times.len() - 1]),
+        scene.taken.load(Ordering::SeqCst) as f64 / seconds,
+    );
 }
 
 fn ms(time: Duration) -> f64 {
@@ -95,6 +115,8 @@ struct Scene {
     ended: Arc<AtomicBool>,
     /// Requests of the bad server that were answered.
     taken: Arc<AtomicU64>,
+    /// Connections over which it has something to send.
+    flooding: Arc<AtomicUsize>,
     threads: Vec<JoinHandle<()>>,
     _peer: Peer,
 }
@@ -125,6 +147,7 @@ impl Scene {
             room,
             ended: Arc::default(),
             taken: Arc::default(),
+            flooding: Arc::default(),
             threads: Vec::new(),
             _peer: Peer::start(),
         };
@@ -160,9 +183,10 @@ impl Scene {
             Case::Flood => {
                 let other = scene.users[0].create_public_room();
                 let joined = PeerRoom::join(&peer, &scene.server, &other, &bob);
-                scene.flood(&peer, &joined, &bob);
+                scene.flood(&peer, &joined, &bob, Flood::WITHOUT_END);
             }
-            Case::FloodHere => scene.flood(&peer, &joined, &bob),
+            Case::FloodHere => scene.flood(&peer, &joined, &bob, Flood::WITHOUT_END),
+            Case::TenThousand => scene.flood(&peer, &joined, &bob, Flood::TO_THE_END),
         }
         scene._peer = peer;
         scene
@@ -176,50 +200,63 @@ impl Scene {
     }
 
     /// The times of all messages that were sent.
-    fn send(&self, senders: usize, time: Duration) -> Vec<Duration> {
-        let until = Instant::now() + time;
-        let threads = self.users[..senders].iter().enumerate().map(|(n, user)| {
-            let (user, room) = (user.clone(), encode(&self.room));
-            thread::spawn(move || {
-                let mut times = Vec::new();
-                while Instant::now() < until {
-                    let path = format!(
-                        "/v3/rooms/{room}/send/m.room.message/{senders}.{n}.{}",
-                        times.len()
-                    );
-                    let message =
-                        json!({"msgtype": "m.text", "body": "Nobody should have to wait for this"});
-                    let begun = Instant::now();
-                    user.put(&path, message).ok();
-                    times.push(begun.elapsed());
-                }
-                times
-            })
-        });
-        let threads: Vec<_> = threads.collect();
-        let times = threads
-            .into_iter()
-            .flat_map(|thread| thread.join().expect("messages are sent"));
-        times.collect()
+    fn send(&self, senders: usize, is_over: impl Fn() -> bool + Sync) -> Vec<Duration> {
+        let room = encode(&self.room);
+        let send = |(n, user): (usize, &User)| {
+            let mut times = Vec::new();
+            while !is_over() {
+                let path = format!(
+                    "/v3/rooms/{room}/send/m.room.message/{senders}.{n}.{}",
+                    times.len()
+                );
+                let message =
+                    json!({"msgtype": "m.text", "body": "Nobody should have to wait for this"});
+                let begun = Instant::now();
+                user.put(&path, message).ok();
+                times.push(begun.elapsed());
+            }
+            times
+        };
+        thread::scope(|scope| {
+            let users = self.users[..senders].iter().enumerate();
+            let threads = users.map(|user| scope.spawn(move || send(user)));
+            let threads: Vec<_> = threads.collect();
+            let times = threads.into_iter().map(|thread| thread.join());
+            times
+                .flat_map(|times| times.expect("messages are sent"))
+                .collect()
+        })
     }
 
-    /// Sends requests in a thread, each as soon as the one before is answered.
-    fn keep_sending(&mut self, requests: Vec<(String, String, Vec<u8>)>) {
+    /// Sends requests in a thread, each as soon as the one before is answered: over and over, or to their end, each until it is
+    /// taken in.
+    fn keep_sending(&mut self, requests: Vec<(String, String, Vec<u8>)>, has_end: bool) {
         let client = self.server.client().with_own_connections();
         let (ended, taken) = (Arc::clone(&self.ended), Arc::clone(&self.taken));
+        let flooding = Arc::clone(&self.flooding);
+        flooding.fetch_add(1, Ordering::SeqCst);
+        let rounds = if has_end { 1 } else { usize::MAX };
         self.threads.push(thread::spawn(move || {
-            for (path, authorization, body) in requests.iter().cycle().take(TRANSACTIONS) {
-                let headers = [
-                    ("Authorization", authorization.as_str()),
-                    ("Content-Type", "application/json"),
-                ];
-                if ended.load(Ordering::SeqCst) {
-                    return;
-                }
-                if let Ok(answer) = client.try_exchange("PUT", path, &headers, body.clone()) {
-                    taken.fetch_add(u64::from(answer.status == 200), Ordering::SeqCst);
+            'all: for _ in 0..rounds {
+                for (path, authorization, body) in &requests {
+                    let headers = [
+                        ("Authorization", authorization.as_str()),
+                        ("Content-Type", "application/json"),
+                    ];
+                    loop {
+                        if ended.load(Ordering::SeqCst) {
+                            break 'all;
+                        }
+                        let answer = client.try_exchange("PUT", path, &headers, body.clone());
+                        let is_taken = answer.is_ok_and(|answer| answer.status == 200);
+                        taken.fetch_add(u64::from(is_taken), Ordering::SeqCst);
+                        if is_taken || !has_end {
+                            break;
+                        }
+                    }
                 }
             }
+            flooding.fetch_sub(1, Ordering::SeqCst);
         }));
     }
 
@@ -250,21 +287,43 @@ impl Scene {
             requests.push(good);
         }
         for _ in 0..2 {
-            self.keep_sending(requests.clone());
+            self.keep_sending(requests.clone(), false);
         }
     }
 
-    fn flood(&mut self, peer: &Peer, joined: &PeerRoom, sender: &str) {
+    fn flood(&mut self, peer: &Peer, joined: &PeerRoom, sender: &str, flood: Flood) {
         for flooder in 0..FLOODERS {
-            let mut events = chain(peer, joined, sender, flooder, MADE * PDUS).into_iter();
+            let count = flood.transactions * flood.pdus;
+            let mut events = chain(peer, joined, sender, flooder, count).into_iter();
             let mut requests = Vec::new();
-            for n in 0..MADE {
-                let pdus: Vec<Value> = events.by_ref().take(PDUS).collect();
+            for n in 0..flood.transactions {
+                let pdus: Vec<Value> = events.by_ref().take(flood.pdus).collect();
                 requests.push(self.request(peer, &format!("flood{flooder}.{n}"), &pdus));
             }
-            self.keep_sending(requests);
+            self.keep_sending(requests, flood.has_end);
         }
     }
+}
+
+/// What is sent over each connection.
+#[derive(Clone, Copy)]
+struct Flood {
+    transactions: usize,
+    pdus: usize,
+    has_end: bool,
+}
+
+impl Flood {
+    const WITHOUT_END: Self = Self {
+        transactions: MADE,
+        pdus: PDUS,
+        has_end: false,
+    };
+    const TO_THE_END: Self = Self {
+        transactions: TRANSACTIONS / FLOODERS,
+        pdus: FEW_PDUS,
+        has_end: true,
+    };
 }
 
 /// Messages, each after the one before.

@@ -55,9 +55,7 @@ async fn make_leave(
     signed: Signed,
 ) -> Result<Json<Value>, ApiError> {
     let node = app.node();
-    let template = node
-        .make_handover(Handover::Leave, &signed.origin, &room_id, &user_id, None)
-        .await?;
+    let template = node.make_handover(Handover::Leave, &signed.origin, &room_id, &user_id, None)?;
     shown(template)
 }
 
@@ -93,15 +91,13 @@ async fn make_knock(
     signed: Signed,
 ) -> Result<Json<Value>, ApiError> {
     let (node, versions) = (app.node(), Some(versions.ver.as_slice()));
-    let template = node
-        .make_handover(
-            Handover::Knock,
-            &signed.origin,
-            &room_id,
-            &user_id,
-            versions,
-        )
-        .await?;
+    let template = node.make_handover(
+        Handover::Knock,
+        &signed.origin,
+        &room_id,
+        &user_id,
+        versions,
+    )?;
     shown(template)
 }
 

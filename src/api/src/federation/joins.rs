@@ -79,9 +79,7 @@ async fn make_join(
     signed: Signed,
 ) -> Result<Json<Value>, ApiError> {
     let node = app.node();
-    let template = node
-        .make_join(&signed.origin, &room_id, &user_id, &versions.ver)
-        .await?;
+    let template = node.make_join(&signed.origin, &room_id, &user_id, &versions.ver)?;
     let event = RawValue::from_string(template.event).map_err(ApiError::internal)?;
     Ok(Json(
         json!({ "room_version": template.version, "event": event }),

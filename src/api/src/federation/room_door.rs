@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use event::RoomRules;
 use names::RoomSn;
+use node::federation::Forbidden;
 use rooms::{event_log, server_acl, servers};
 use store::View;
 
@@ -61,6 +62,13 @@ impl RoomDoor {
         }
         if !servers::is_joined(&view, room, &origin)? {
             return Err(not_in_room());
+        }
+        // A request may name an event alone, whose room the rules of the house have not seen yet.
+        let node = app.node();
+        if node.is_limited_partner(&origin)
+            && !node.may_share_room(&origin, &names::room_id(&view, room)?)
+        {
+            return Err(ApiError::forbidden(Forbidden::Room.to_string()));
         }
         Ok(Self {
             view,

@@ -4,7 +4,6 @@
 use axum::Router;
 use axum::extract::State;
 use axum::routing::put;
-use bytes::Bytes;
 
 use crate::app::App;
 use crate::error::ApiError;
@@ -25,5 +24,5 @@ async fn send(
     let body = signed.body().clone();
     let node = app.node();
     let answer = node.take_transaction(&signed.origin, &txn_id, body).await?;
-    Ok(JsonBytes(Bytes::from(answer.to_string())))
+    Ok(JsonBytes(answer))
 }

@@ -11,12 +11,13 @@ use bytes::Bytes;
 use event::VerifyKey;
 use event::identifier::is_server_name;
 use http::{HeaderMap, header};
-use node::federation::{Direction, Forbidden};
+use node::federation::Forbidden;
 use remote::authorization::{Authorization, signed_bytes};
 use serde::Deserialize;
 
 use crate::app::App;
 use crate::error::{ApiError, ErrCode};
+use crate::federation::audit::Seen;
 use crate::json::{parse_object_or_empty, read_body};
 use crate::limits::{Class, Key};
 use crate::request::Arrival;
@@ -69,6 +70,7 @@ impl FromRequest<App> for Signed {
 
 async fn authenticate(request: Request, app: &App) -> Result<Signed, ApiError> {
     let node = app.node();
+    let address = Arrival::of(request.extensions()).address;
     let claims = claims(request.headers(), node.server_name())?;
     let Some(origin) = claims.first().map(|claim| Arc::from(claim.origin.as_str())) else {
         return Err(unauthorized("The request is not signed"));
@@ -81,22 +83,33 @@ async fn authenticate(request: Request, app: &App) -> Result<Signed, ApiError> {
         read_body(request).await?;
         return Err(held_back);
     }
+    let seen = request.extensions().get::<Seen>().cloned();
     let method = request.method().clone();
     let original = request.extensions().get::<OriginalUri>();
     let uri = original.map_or_else(|| request.uri().clone(), |uri| uri.0.clone());
     let target = uri.path_and_query().map_or("/", |target| target.as_str());
     let body = read_body(request).await?;
-    let content = std::str::from_utf8(&body)
-        .map_err(|_| ApiError::not_json("The request's body is not UTF-8"))?;
-    let content = (!content.trim().is_empty()).then_some(content);
-    let destination = node.server_name();
-    // Of a long body both this and the signature take milliseconds.
-    let signed = off_the_runtime(body.len(), || {
-        signed_bytes(method.as_str(), target, &origin, destination, content)
+    // Nothing is proved yet: it is on the account of whoever is at the other end.
+    let account = address.map_or_else(|| "no address".to_owned(), |address| address.to_string());
+    let account: Arc<str> = account.into();
+    let content = body.clone();
+    let parts = (method.to_string(), target.to_owned(), Arc::clone(&origin));
+    let destination = node.server_name().to_owned();
+    let length = body.len();
+    let signed = work_for(app, &account, length, move || {
+        let (method, target, origin) = parts;
+        let content = std::str::from_utf8(&content)
+            .map_err(|_| ApiError::not_json("The request's body is not UTF-8"))?;
+        let content = (!content.trim().is_empty()).then_some(content);
+        signed_bytes(&method, &target, &origin, &destination, content)
+            .map_err(|error| ApiError::not_json(error.to_string()))
     });
-    let signed = signed.map_err(|error| ApiError::not_json(error.to_string()))?;
-    verify(app, &claims, &signed).await?;
-    node.judge_request(Direction::In, &origin, target)
+    let signed = signed.await??;
+    verify(app, &account, &claims, signed).await?;
+    if let Some(seen) = seen {
+        seen.is(&origin, &body);
+    }
+    node.judge_request(&origin, target)
         .map_err(|reason| ApiError::forbidden(reason.to_string()))?;
     Ok(Signed { origin, body })
 }
@@ -126,19 +139,35 @@ fn claims(headers: &HeaderMap, own_name: &str) -> Result<Vec<Authorization>, Api
 }
 
 /// Whether at least one signature is by a key that counts, and none is wrong.
-async fn verify(app: &App, claims: &[Authorization], signed: &[u8]) -> Result<(), ApiError> {
+async fn verify(
+    app: &App,
+    account: &Arc<str>,
+    claims: &[Authorization],
+    signed: Vec<u8>,
+) -> Result<(), ApiError> {
     let node = app.node();
+    let signed: Arc<[u8]> = signed.into();
     let mut verified = false;
     for claim in claims {
         let (origin, key_id) = (claim.origin.as_str(), claim.key.as_str());
-        let fits =
-            |key: VerifyKey| off_the_runtime(signed.len(), || key.verifies(signed, &claim.sig));
+        let fits = |key: VerifyKey| {
+            let (signed, signature) = (Arc::clone(&signed), claim.sig.clone());
+            let length = signed.len();
+            work_for(app, account, length, move || {
+                key.verifies(&signed, &signature)
+            })
+        };
         let Some(key) = node.request_key(origin, key_id).await? else {
             continue;
         };
-        if !fits(key) {
+        if !fits(key).await? {
             let renewed = node.renewed_request_key(origin, key_id).await?;
-            if !renewed.is_some_and(|renewed| renewed != key && fits(renewed)) {
+            let renewed = renewed.filter(|renewed| *renewed != key);
+            let fits = match renewed {
+                Some(renewed) => fits(renewed).await?,
+                None => false,
+            };
+            if !fits {
                 return Err(unauthorized(format!(
                     "The signature of {origin} by {key_id} is wrong"
                 )));
@@ -156,13 +185,18 @@ async fn verify(app: &App, claims: &[Authorization], signed: &[u8]) -> Result<()
 }
 
 /// Bodies longer than this are worked on where other requests do not wait for it.
-const LONG_BYTES: usize = 256 << 10;
+const SHORT_BYTES: usize = 2 << 10;
 
-/// Does work over so many bytes; if they are many, another thread takes over the requests of this one meanwhile.
-fn off_the_runtime<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
-    match bytes > LONG_BYTES {
-        true => tokio::task::block_in_place(work),
-        false => work(),
+/// Does work over so many bytes on somebody's account; if they are few, here and now.
+async fn work_for<T: Send + 'static>(
+    app: &App,
+    account: &Arc<str>,
+    bytes: usize,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ApiError> {
+    match bytes > SHORT_BYTES {
+        true => Ok(app.node().run_for(account, work).await?),
+        false => Ok(work()),
     }
 }
 

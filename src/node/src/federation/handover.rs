@@ -12,7 +12,7 @@ use rooms::{Outline, RoomWriter};
 
 use crate::federation::EntryRefusal;
 use crate::federation::resident::JoinTemplate;
-use crate::{Lock, Node, NodeError};
+use crate::{Node, NodeError};
 
 /// What a server can do here for a user of its own without coming into the room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ impl Node {
     ///
     /// # Errors
     /// See [`EntryRefusal`].
-    pub async fn make_handover(
+    pub fn make_handover(
         &self,
         what: Handover,
         origin: &str,
@@ -54,13 +54,11 @@ impl Node {
         if versions.is_some_and(|versions| !versions.iter().any(|known| known == version)) {
             return Err(EntryRefusal::IncompatibleVersion(version.to_owned()));
         }
-        let guard = self.lock(Lock::Room(room)).await;
+        // Nothing of it is kept.
         let mut txn = self.begin();
         let mut writer = RoomWriter::open(&mut txn, self.room_context(), room)?;
         let (_, content) = what.membership();
         let event = template(&mut writer, &Outline::member(user_id, user_id, content))?;
-        // Nothing of it is kept.
-        drop((txn, guard));
         Ok(JoinTemplate { version, event })
     }
 
@@ -102,13 +100,12 @@ impl Node {
             NodeError::BadEvent(why) => EntryRefusal::Invalid(why),
             error => EntryRefusal::Failed(error),
         })?;
-        let taken_in = self.take_in_one(room, room_id, origin, verified).await;
-        taken_in.map_err(|error| match error {
+        let taken_in = self.take_in_and_pass_on(room, room_id, origin, verified);
+        taken_in.await.map_err(|error| match error {
             NodeError::Rooms(error) => error.into(),
             NodeError::Unobtainable(why) => EntryRefusal::Forbidden(why.to_owned()),
             error => EntryRefusal::Failed(error),
         })?;
-        self.relay(room, event_id).await?;
         if what == Handover::Leave {
             return Ok(Vec::new());
         }

@@ -20,7 +20,7 @@ use store::Read;
 use tokio::task::JoinSet;
 
 use crate::room::touched;
-use crate::{Lane, Lock, Node, NodeError};
+use crate::{Guard, Lane, Lock, Node, NodeError, Touched, Turn};
 
 /// Requests to the peer for what is missing, for one call.
 const MOST_ROUNDS: u32 = 24;
@@ -42,6 +42,9 @@ const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Events kept in one change.
 const EVENTS_PER_CHANGE: usize = 100;
+
+/// Events kept in one change while users of this server write something: about a millisecond.
+const EVENTS_BESIDE_USERS: usize = 32;
 
 /// Events kept in one change while others wait for the room: it is theirs again after half a millisecond.
 const EVENTS_WHILE_AWAITED: usize = 4;
@@ -72,6 +75,8 @@ pub type Outcomes = Vec<(EventId, Outcome)>;
 struct Kept {
     rest: VecDeque<Item>,
     outcomes: Outcomes,
+    /// Those of the events that were sent, and not only fetched, which are new and count.
+    new: Vec<EventId>,
     need: Option<Need>,
 }
 
@@ -82,6 +87,10 @@ pub(super) struct Ingest<'a> {
     pub(super) room_id: &'a str,
     pub(super) rules: &'static RoomRules,
     pub(super) peer: &'a str,
+    /// Whom the work is done for.
+    account: Arc<str>,
+    /// What is kept of the events that were sent is passed on to the other servers of the room.
+    passes_on: bool,
     rounds: u32,
     gap_rounds: u32,
     /// The peer does not tell auth chains: their events are asked for.
@@ -104,6 +113,7 @@ impl Node {
         events: Vec<Verified>,
     ) -> Result<Outcomes, NodeError> {
         let mut ingest = Ingest::new(self, room, room_id, peer)?;
+        let events = self.with_opinions(room, ingest.rules, events).await?;
         let items = events.into_iter().map(|event| Item {
             event,
             way: Way::Live,
@@ -117,7 +127,7 @@ impl Node {
     /// Takes in one event that has to count.
     ///
     /// # Errors
-    /// As [`Node::take_in`]; and [`rooms::Error::NotAllowed`] if it does not.
+    /// As [`Node::take_in`]; and [`rooms::Error::NotAllowed`], [`rooms::Error::NotRecommended`] if it does not.
     pub async fn take_in_one(
         self: &Arc<Self>,
         room: RoomSn,
@@ -125,14 +135,37 @@ impl Node {
         peer: &str,
         event: Verified,
     ) -> Result<(), NodeError> {
-        let outcomes = self.take_in(room, room_id, peer, vec![event]).await?;
-        for (_, outcome) in outcomes {
-            match outcome? {
-                Verdict::Accepted => {}
-                Verdict::Rejected(error) | Verdict::SoftFailed(error) => {
-                    return Err(rooms::Error::NotAllowed(error).into());
-                }
-            }
+        let ingest = Ingest::new(self, room, room_id, peer)?;
+        ingest.must_count(event).await
+    }
+
+    /// Takes in one event that has to count, and that comes into the room by this server: in the same change it is
+    /// noted for the other servers of the room.
+    ///
+    /// # Errors
+    /// As [`Node::take_in_one`].
+    pub(crate) async fn take_in_and_pass_on(
+        self: &Arc<Self>,
+        room: RoomSn,
+        room_id: &str,
+        peer: &str,
+        event: Verified,
+    ) -> Result<(), NodeError> {
+        let mut ingest = Ingest::new(self, room, room_id, peer)?;
+        ingest.passes_on = true;
+        ingest.must_count(event).await
+    }
+}
+
+impl Ingest<'_> {
+    async fn must_count(mut self, event: Verified) -> Result<(), NodeError> {
+        let item = Item {
+            event,
+            way: Way::Live,
+            is_asked: true,
+        };
+        for (_, outcome) in self.run([item].into()).await? {
+            outcome?.must_count()?;
         }
         Ok(())
     }
@@ -156,6 +189,8 @@ impl<'a> Ingest<'a> {
             room_id,
             rules,
             peer,
+            account: peer.into(),
+            passes_on: false,
             rounds: 0,
             gap_rounds: 0,
             tells_no_chains: false,
@@ -179,6 +214,12 @@ impl<'a> Ingest<'a> {
             let Some(item) = items.pop_front() else {
                 continue;
             };
+            if let Need::Opinion(server) = &need {
+                let event = item.event;
+                let event = self.node.with_opinion(server, self.rules, event).await;
+                items.push_front(Item { event, ..item });
+                continue;
+            }
             match self.provide(&item, need).await {
                 Ok(Provided { before, way }) => {
                     items.push_front(Item { way, ..item });
@@ -203,21 +244,49 @@ impl<'a> Ingest<'a> {
 
     /// Keeps the first events, up to one that needs something, in one change.
     async fn keep(&self, items: VecDeque<Item>) -> Result<Kept, NodeError> {
-        let guard = self.node.lock(Lock::Room(self.room)).await;
-        let (node, room) = (Arc::clone(self.node), self.room);
+        let arrivals = self.node.lock(Lock::Arrivals(self.room)).await;
+        let (mut turn, guard) = self.turn_in_room().await?;
+        let (node, room, passes_on) = (Arc::clone(self.node), self.room, self.passes_on);
         let work = move || -> Result<_, NodeError> {
-            let mut txn = node.begin();
-            let mut writer = RoomWriter::open(&mut txn, node.room_context(), room)?;
-            let is_enough = |kept| {
-                kept == EVENTS_PER_CHANGE || kept >= EVENTS_WHILE_AWAITED && guard.is_awaited()
-            };
-            let kept = receive(&mut writer, items, is_enough)?;
-            let touched = touched(room, &writer.finish());
-            Ok((guard, txn, touched, kept))
+            turn.run(|| {
+                let mut txn = node.begin();
+                let mut writer = RoomWriter::open(&mut txn, node.room_context(), room)?;
+                let is_enough = |kept| {
+                    kept >= EVENTS_PER_CHANGE
+                        || kept >= EVENTS_BESIDE_USERS && node.budget().is_wanted_by_users()
+                        || kept >= EVENTS_WHILE_AWAITED && guard.is_awaited()
+                };
+                let kept = receive(&mut writer, items, is_enough)?;
+                let mut touched = touched(room, &writer.finish());
+                for event_id in kept.new.iter().filter(|_| passes_on) {
+                    node.note_passed_on(&mut txn, room, event_id, &mut touched)?;
+                }
+                node.load_audience(&touched)?;
+                let touched = match txn.is_empty() {
+                    true => Touched::nobody(),
+                    false => touched,
+                };
+                let ticket = node.write_change(txn, &touched)?;
+                drop((guard, arrivals));
+                Ok((ticket, touched, kept))
+            })
         };
-        let (guard, txn, touched, kept) = self.node.run(Lane::Bulk, work).await??;
-        self.node.commit_room(guard, txn, touched).await?;
+        let (ticket, touched, kept) = self.node.run(Lane::Bulk, work).await??;
+        self.node.durable(ticket, touched).await?;
         Ok(kept)
+    }
+
+    /// The right to change the room, and a turn to do it. Who has the turn does not wait for the room, which may be
+    /// in use for long, and who has the room does not wait for the turn.
+    async fn turn_in_room(&self) -> Result<(Turn, Guard), NodeError> {
+        let budget = self.node.budget();
+        let turn = budget.turn(&self.account).await?;
+        if let Some(guard) = self.node.try_lock(Lock::Room(self.room)) {
+            return Ok((turn, guard));
+        }
+        drop(turn);
+        let guard = self.node.lock(Lock::Room(self.room)).await;
+        Ok((budget.turn_now(&self.account), guard))
     }
 
     /// One more request to the peer, if the bounds allow it.
@@ -233,7 +302,7 @@ impl<'a> Ingest<'a> {
         let event_id = item.event.pdu().event_id();
         let missing = match &need {
             Need::AuthEvents(missing) | Need::State(missing) => missing.as_slice(),
-            Need::Users(_) | Need::PrevEvents(_) => &[],
+            Need::Users(_) | Need::PrevEvents(_) | Need::Opinion(_) => &[],
         };
         if missing.iter().any(|id| self.lost.contains(id)) {
             return Err(NodeError::Unobtainable("it rests on what can't be had"));
@@ -243,6 +312,7 @@ impl<'a> Ingest<'a> {
                 self.node.names().number_users(self.node.store(), &users)?;
                 Ok(Provided::same(item))
             }
+            Need::Opinion(_) => Ok(Provided::same(item)),
             Need::PrevEvents(_) => self.fill_gap(item).await,
             // What it follows brings most of what authorises it.
             Need::AuthEvents(_) if self.follows_a_gap(item)? => self.fill_gap(item).await,
@@ -378,6 +448,7 @@ impl<'a> Ingest<'a> {
             }
             return Ok(None);
         }
+        let events = node.with_opinions(self.room, self.rules, events).await?;
         let before = events.into_iter().map(|event| Item {
             event,
             way: Way::Live,
@@ -491,7 +562,10 @@ impl<'a> Ingest<'a> {
         events: Vec<Bytes>,
         known: Known,
     ) -> Result<(Vec<Verified>, bool), NodeError> {
-        let verified = self.node.verify_events(self.rules, events).await?;
+        let verified = self
+            .node
+            .verify_events_for(&self.account, self.rules, events)
+            .await?;
         let mut new: BTreeMap<EventId, Verified> = BTreeMap::new();
         let mut malformed = false;
         for event in verified {
@@ -568,6 +642,7 @@ fn receive(
     is_enough: impl Fn(usize) -> bool,
 ) -> Result<Kept, NodeError> {
     let mut outcomes = Outcomes::new();
+    let mut new = Vec::new();
     let mut need = None;
     let mut kept = 0;
     while let Some(item) = items.front() {
@@ -587,13 +662,18 @@ fn receive(
             Ok(Received::Known(_)) => Ok(Verdict::Accepted),
             Ok(Received::Stored { verdict, .. }) => {
                 kept += 1;
+                if item.is_asked && matches!(verdict, Verdict::Accepted) {
+                    new.push(item.event.pdu().event_id().clone());
+                }
                 Ok(verdict)
             }
             // Nothing was changed: it is this event alone that is wrong.
             Err(error @ rooms::Error::BadEvent(_)) => Err(error.into()),
             Err(error) => return Err(error.into()),
         };
-        if let Ok(Verdict::Rejected(error) | Verdict::SoftFailed(error)) = &outcome {
+        if let Ok(verdict) = &outcome
+            && let Err(error) = verdict.clone().must_count()
+        {
             let event = item.event.pdu().event_id();
             tracing::debug!(%event, %error, "an event does not count");
         }
@@ -605,6 +685,7 @@ fn receive(
     Ok(Kept {
         rest: items,
         outcomes,
+        new,
         need,
     })
 }

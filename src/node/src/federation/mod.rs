@@ -1,5 +1,6 @@
 //! What the shell does with other servers: fetching keys and events, taking in what they send, sending to them.
 
+mod audit;
 mod backfill;
 mod device_lists;
 mod directory;
@@ -8,6 +9,7 @@ mod ephemeral;
 mod fetch;
 mod handover;
 mod hierarchy;
+mod identity_server;
 mod ingest;
 mod invite;
 mod invited;
@@ -20,6 +22,7 @@ mod notary;
 pub mod outgoing;
 mod own_keys;
 mod policy;
+mod policy_server;
 mod profiles;
 mod remote_keys;
 mod resident;
@@ -32,11 +35,14 @@ mod transactions;
 mod verification;
 mod way_out;
 
+pub(crate) use audit::Audit;
+pub use audit::Crossing;
 pub use backfill::has_gaps;
 pub(crate) use directory::RemoteAliases;
 pub use directory::Resolved;
 pub use handover::Handover;
 pub(crate) use hierarchy::ToldSpaces;
+pub use identity_server::Address;
 pub use ingest::{Outcome, Outcomes};
 pub use invite::{InviteElsewhere, invite_content, list as event_list};
 pub use invited::{Invitation, accepts_invites};
@@ -48,6 +54,7 @@ pub(crate) use media::MediaFetches;
 pub use own_keys::OwnKeys;
 pub(crate) use own_keys::Published;
 pub use policy::{Direction, Forbidden};
+pub(crate) use policy_server::PolicyAnswers;
 pub(crate) use profiles::Profiles;
 pub(crate) use remote_keys::KeyFetches;
 pub use remote_keys::{Answered, KeysOfOther, KeysOfOthers};

@@ -14,7 +14,7 @@ use rooms::template::template;
 use rooms::{EventNo, Outline, RoomWriter, members, server_acl, servers};
 use store::View;
 
-use crate::{Lane, Lock, Node, NodeError};
+use crate::{Lane, Node, NodeError};
 
 /// Why another server's user is not let in.
 #[derive(Debug, thiserror::Error)]
@@ -52,9 +52,9 @@ impl From<rooms::Error> for EntryRefusal {
     fn from(error: rooms::Error) -> Self {
         match error {
             rooms::Error::UnknownRoom => EntryRefusal::UnknownRoom,
-            rooms::Error::NotAllowed(_) | rooms::Error::Forbidden(_) => {
-                EntryRefusal::Forbidden(error.to_string())
-            }
+            rooms::Error::NotAllowed(_)
+            | rooms::Error::Forbidden(_)
+            | rooms::Error::NotRecommended => EntryRefusal::Forbidden(error.to_string()),
             error => EntryRefusal::Failed(error.into()),
         }
     }
@@ -112,7 +112,7 @@ impl Node {
     ///
     /// # Errors
     /// See [`EntryRefusal`].
-    pub async fn make_join(
+    pub fn make_join(
         &self,
         origin: &str,
         room_id: &str,
@@ -129,7 +129,7 @@ impl Node {
         if !versions.iter().any(|known| known == version) {
             return Err(EntryRefusal::IncompatibleVersion(version.to_owned()));
         }
-        let guard = self.lock(Lock::Room(room)).await;
+        // Nothing of it is kept.
         let mut txn = self.begin();
         let user = names::user_sn(&txn, user_id)?;
         let before = match user {
@@ -150,8 +150,6 @@ impl Node {
         };
         let outline = Outline::member(user_id, user_id, &content);
         let event = template(&mut writer, &outline)?;
-        // Nothing of it is kept.
-        drop((txn, guard));
         Ok(JoinTemplate { version, event })
     }
 
@@ -184,7 +182,7 @@ impl Node {
             let why = "the user is of another server";
             return Err(EntryRefusal::Forbidden(why.to_owned()));
         }
-        let signed = self.countersigned(room, rules, &pdu).await?;
+        let signed = self.countersigned(room, rules, &pdu)?;
         let verified = self.verify_one(rules, Bytes::from(signed.clone())).await;
         let verified = verified.map_err(|error| match error {
             NodeError::BadEvent(why) => EntryRefusal::Forbidden(why),
@@ -195,13 +193,12 @@ impl Node {
             Members::Omitted => Some(self.resident_servers(room)?),
             Members::All => None,
         };
-        let entered = self.take_in_one(room, room_id, origin, verified).await;
-        entered.map_err(|error| match error {
+        let entered = self.take_in_and_pass_on(room, room_id, origin, verified);
+        entered.await.map_err(|error| match error {
             NodeError::Rooms(error) => error.into(),
             NodeError::Unobtainable(why) => EntryRefusal::Forbidden(why.to_owned()),
             error => EntryRefusal::Failed(error),
         })?;
-        self.relay(room, event_id).await?;
         let (view, id) = (self.view(), event_id.to_owned());
         let read = move || -> Result<_, NodeError> {
             let state = resident::state_before(&view, room, &id, members)?;
@@ -225,7 +222,7 @@ impl Node {
     }
 
     /// The event, signed by this server as well if it is in the name of one of its users that somebody is let in.
-    async fn countersigned(
+    fn countersigned(
         &self,
         room: RoomSn,
         rules: &'static RoomRules,
@@ -238,7 +235,7 @@ impl Node {
         if identifier::domain(&authoriser) != Some(self.server_name()) {
             return Ok(pdu.json().to_owned());
         }
-        let guard = self.lock(Lock::Room(room)).await;
+        // Nothing of it is kept.
         let mut txn = self.begin();
         let user = names::user_sn(&txn, pdu.sender())?;
         let before = match user {
@@ -254,7 +251,6 @@ impl Node {
             }
             Admittance::NotHere(why) => return Err(EntryRefusal::NotHere(why)),
         }
-        drop((txn, guard));
         event::add_signature(rules, pdu.json(), self.signing_key())
             .map_err(|error| EntryRefusal::Invalid(error.to_string()))
     }

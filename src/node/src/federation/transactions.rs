@@ -12,6 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use event::{EventId, RoomRules};
 use names::RoomSn;
+use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use rooms::ingest::Verdict;
 use rooms::{event_log, server_acl};
@@ -34,15 +35,30 @@ pub const MOST_EDUS: usize = 100;
 /// Transactions of one server that are worked on at once. Servers are to send one after the other.
 const MOST_AT_ONCE: u64 = 4;
 
-/// Transactions whose answers are kept.
-const MOST_ANSWERS: usize = 10_000;
+/// What all answers that are kept may take, in bytes: some thousand full transactions.
+const MOST_BYTES: u64 = 8 << 20;
 
-/// Answers to transactions, by server and id.
-pub(crate) struct Answers(Cache<(Arc<str>, String), Arc<Value>>);
+/// What an answer takes beside its text.
+const ENTRY_BYTES: usize = 200;
+
+/// Server and transaction id.
+type Of = (Arc<str>, String);
+
+/// Answers to transactions, as JSON, by server and id.
+pub(crate) struct Answers(Cache<Of, Bytes, ByBytes>);
+
+#[derive(Clone, Copy)]
+struct ByBytes;
+
+impl Weighter<Of, Bytes> for ByBytes {
+    fn weight(&self, (_, txn_id): &Of, answer: &Bytes) -> u64 {
+        (ENTRY_BYTES + txn_id.len() + answer.len()) as u64
+    }
+}
 
 impl Default for Answers {
     fn default() -> Self {
-        Self(Cache::new(MOST_ANSWERS))
+        Self(Cache::with_weighter(4_000, MOST_BYTES, ByBytes))
     }
 }
 
@@ -55,6 +71,14 @@ struct Transaction<'a> {
     edus: Vec<&'a RawValue>,
 }
 
+/// What is in a transaction.
+struct Parts {
+    /// How many events there are, those that can't be read among them.
+    events: usize,
+    rooms: Vec<OfRoom>,
+    edus: Vec<Bytes>,
+}
+
 /// The events of a transaction that are of one room.
 struct OfRoom {
     room_id: String,
@@ -62,7 +86,7 @@ struct OfRoom {
 }
 
 impl Node {
-    /// Takes in a transaction and says what became of each of its events.
+    /// Takes in a transaction and says what became of each of its events, as JSON.
     ///
     /// # Errors
     /// [`NodeError::BadTransaction`] for what is none; and if the store fails.
@@ -71,7 +95,7 @@ impl Node {
         origin: &Arc<str>,
         txn_id: &str,
         body: Bytes,
-    ) -> Result<Arc<Value>, NodeError> {
+    ) -> Result<Bytes, NodeError> {
         let key = (Arc::clone(origin), txn_id.to_owned());
         let (node, origin) = (Arc::clone(self), Arc::clone(origin));
         let turn = turn(&origin, txn_id);
@@ -82,7 +106,7 @@ impl Node {
                 node.work_on_transaction(&origin, body).await
             });
             match work.await {
-                Ok(answer) => answer.map(Arc::new),
+                Ok(answer) => answer.map(|answer| Bytes::from(answer.to_string())),
                 Err(_) => Err(NodeError::Panicked),
             }
         });
@@ -94,23 +118,18 @@ impl Node {
         origin: &Arc<str>,
         body: Bytes,
     ) -> Result<Value, NodeError> {
-        let bad = |why: String| NodeError::BadTransaction(why);
-        let transaction: Transaction<'_> =
-            serde_json::from_slice(&body).map_err(|error| bad(error.to_string()))?;
-        if transaction.pdus.len() > MOST_PDUS || transaction.edus.len() > MOST_EDUS {
-            return Err(bad("there is too much in the transaction".to_owned()));
-        }
+        let read = self.run_for(origin, move || read(&body)).await??;
         count(&self.traffic.transactions_received, 1);
-        count(&self.traffic.events_received, transaction.pdus.len());
-        count(&self.traffic.edus_received, transaction.edus.len());
+        count(&self.traffic.events_received, read.events);
+        count(&self.traffic.edus_received, read.edus.len());
         let mut rooms = JoinSet::new();
-        for of_room in by_room(fetch::parts(&body, &transaction.pdus)) {
+        for of_room in read.rooms {
             let (node, origin) = (Arc::clone(self), Arc::clone(origin));
             rooms.spawn(async move { node.take_events_of(&origin, of_room).await });
         }
         // One that can't be read is as if it were not there: it is of a kind to come.
-        let edus = transaction.edus.iter();
-        let edus = edus.filter_map(|edu| serde_json::from_str(edu.get()).ok());
+        let edus = read.edus.iter();
+        let edus = edus.filter_map(|edu| serde_json::from_slice(edu).ok());
         // A receipt may be for an event of the same transaction. What else comes does not wait for events.
         let (receipts, others): (Vec<Edu<'_>>, Vec<Edu<'_>>) =
             edus.partition(|edu: &Edu<'_>| edu.edu_type == "m.receipt");
@@ -149,7 +168,7 @@ impl Node {
             || !self.may_share_room(origin, &room_id);
         let mut outcomes = Vec::new();
         let mut good = Vec::new();
-        for verified in self.verify_events(rules, events).await? {
+        for verified in self.verify_events_for(origin, rules, events).await? {
             match verified {
                 Ok(event) if is_denied => {
                     let why = "the server is denied by the room's access control list, or by this server's rules";
@@ -165,7 +184,7 @@ impl Node {
         }
         for (event_id, outcome) in self.take_in(room, &room_id, origin, good).await? {
             let error = match outcome {
-                Ok(Verdict::Accepted | Verdict::SoftFailed(_)) => None,
+                Ok(Verdict::Accepted | Verdict::SoftFailed(_) | Verdict::NotRecommended) => None,
                 // Nothing is wrong with the event that its sender could mend.
                 Err(NodeError::Unobtainable(_)) => None,
                 Ok(Verdict::Rejected(error)) => Some(error.to_string()),
@@ -214,6 +233,21 @@ fn turn(origin: &str, txn_id: &str) -> String {
     let mut hasher = DefaultHasher::new();
     txn_id.hash(&mut hasher);
     format!("transaction {} of {origin}", hasher.finish() % MOST_AT_ONCE)
+}
+
+/// Takes a transaction apart.
+fn read(body: &Bytes) -> Result<Parts, NodeError> {
+    let bad = |why: String| NodeError::BadTransaction(why);
+    let transaction: Transaction<'_> =
+        serde_json::from_slice(body).map_err(|error| bad(error.to_string()))?;
+    if transaction.pdus.len() > MOST_PDUS || transaction.edus.len() > MOST_EDUS {
+        return Err(bad("there is too much in the transaction".to_owned()));
+    }
+    Ok(Parts {
+        events: transaction.pdus.len(),
+        rooms: by_room(fetch::parts(body, &transaction.pdus)),
+        edus: fetch::parts(body, &transaction.edus),
+    })
 }
 
 /// The events of a transaction by room, in the order in which rooms and events come.

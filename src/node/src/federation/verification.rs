@@ -2,7 +2,8 @@
 //! <https://spec.matrix.org/v1.19/server-server-api/#checks-performed-on-receipt-of-a-pdu>
 //!
 //! Events are checked by the keys that are known; for those that need others these are asked for in one go, and they
-//! are checked again. Each event is read once. Many are checked on all cores, as far as nothing else wants them.
+//! are checked again. Each event is read once. They are
+//! checked in pieces, on as many cores as the [budget](crate::Budget) of whom they are checked for allows.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -13,13 +14,11 @@ use rooms::ingest::{self, Refusal, Verified};
 use servers::keys::Purpose;
 
 use super::key_ring::WantedKeys;
-use crate::{Lane, Node, NodeError};
+use crate::budget::OF_THE_HOUSE;
+use crate::{Node, NodeError};
 
-/// Up to so many events are checked where they came in: about half a millisecond.
-const FEW: usize = 6;
-
-/// Events in one piece of work: some milliseconds.
-const MOST_IN_A_PIECE: usize = 64;
+/// Events in one piece of work: half a millisecond.
+const IN_A_PIECE: usize = 16;
 
 /// How often keys are asked for: an event may need those of three servers, and each check finds one missing.
 const ROUNDS: usize = 3;
@@ -33,7 +32,7 @@ enum Stage {
 }
 
 impl Node {
-    /// Checks events of a room of the version of `rules`, and answers for each in their order.
+    /// Checks events of a room of the version of `rules` that this server fetched for its own users, and answers for each in their order.
     ///
     /// # Errors
     /// If the server can't check now (overload, a failing store). What is wrong with an event is its own answer;
@@ -43,8 +42,19 @@ impl Node {
         rules: &'static RoomRules,
         events: Vec<Bytes>,
     ) -> Result<Vec<Result<Verified, Refusal>>, NodeError> {
+        self.verify_events_for(&OF_THE_HOUSE.into(), rules, events)
+            .await
+    }
+
+    /// As [`Node::verify_events`], on the account of the server that sent them.
+    pub(crate) async fn verify_events_for(
+        self: &Arc<Self>,
+        account: &Arc<str>,
+        rules: &'static RoomRules,
+        events: Vec<Bytes>,
+    ) -> Result<Vec<Result<Verified, Refusal>>, NodeError> {
         let mut stages: Vec<Stage> = events.into_iter().map(Stage::Raw).collect();
-        stages = self.check_all(rules, stages).await?;
+        stages = self.check_all(account, rules, stages).await?;
         for _ in 0..ROUNDS {
             let mut wanted = Vec::new();
             for stage in &stages {
@@ -56,7 +66,7 @@ impl Node {
                 break;
             }
             self.fetch_server_keys(wanted).await?;
-            stages = self.check_all(rules, stages).await?;
+            stages = self.check_all(account, rules, stages).await?;
         }
         let answers = stages.into_iter().filter_map(|stage| match stage {
             Stage::Done(answer) => Some(answer),
@@ -68,33 +78,25 @@ impl Node {
 
     async fn check_all(
         self: &Arc<Self>,
+        account: &Arc<str>,
         rules: &'static RoomRules,
         stages: Vec<Stage>,
     ) -> Result<Vec<Stage>, NodeError> {
-        let open = stages
-            .iter()
-            .filter(|stage| !matches!(stage, Stage::Done(_)))
-            .count();
-        if open <= FEW {
-            return Ok(self.check_piece(rules, stages));
-        }
+        let mut checked = Vec::with_capacity(stages.len());
         let mut pieces = Vec::new();
-        let cores = std::thread::available_parallelism().map_or(2, usize::from);
-        let length = stages.len().div_ceil(cores).clamp(1, MOST_IN_A_PIECE);
         let mut stages = stages.into_iter();
         loop {
-            let piece: Vec<Stage> = stages.by_ref().take(length).collect();
+            let piece: Vec<Stage> = stages.by_ref().take(IN_A_PIECE).collect();
             if piece.is_empty() {
                 break;
             }
-            let node = Arc::clone(self);
+            let (node, account) = (Arc::clone(self), Arc::clone(account));
             pieces.push(tokio::spawn(async move {
                 let checker = Arc::clone(&node);
-                node.run(Lane::Spare, move || checker.check_piece(rules, piece))
+                node.run_for(&account, move || checker.check_piece(rules, piece))
                     .await
             }));
         }
-        let mut checked = Vec::with_capacity(stages.len());
         for piece in pieces {
             checked.extend(piece.await.map_err(|_| NodeError::Panicked)??);
         }

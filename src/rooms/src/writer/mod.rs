@@ -21,6 +21,7 @@ use event::{AuthEvent, EventId, Pdu, RoomRules, SigningKey, StateLookup};
 use names::{RoomSn, UserSn};
 use store::{Position, Txn};
 
+use crate::policy::SignedEvents;
 use crate::resolve::{Room, Settled};
 use crate::schema::{EVENT_IDS, EVENTS, HEADS, TIMESTAMPS};
 use crate::types::{Point, StateAfter};
@@ -132,6 +133,8 @@ pub struct RoomWriter<'a> {
     head: RoomHead,
     /// What was committed before this change.
     settled: Settled,
+    /// What the room's policy server has signed for this change.
+    signed: Option<&'a mut SignedEvents>,
     /// While history is filled in from before what is here: the next place there.
     past: Option<EventNo>,
     changed: bool,
@@ -158,6 +161,7 @@ impl<'a> RoomWriter<'a> {
             rules,
             head,
             settled,
+            signed: None,
             past: None,
             changed: false,
             effects: Effects::default(),
@@ -223,6 +227,7 @@ impl<'a> RoomWriter<'a> {
             rules,
             head,
             settled: Settled::NOTHING,
+            signed: None,
             past: None,
             changed: false,
             effects: Effects::default(),
@@ -232,6 +237,18 @@ impl<'a> RoomWriter<'a> {
     /// Says which event began the room, in a room that has no head yet; that alone writes none.
     pub(crate) fn created_by(&mut self, no: EventNo) {
         self.head.create = no;
+    }
+
+    /// Has events of this server enter a room with a policy server once they are signed, of which some are.
+    pub fn with_signed(self, signed: &'a mut SignedEvents) -> Self {
+        Self {
+            signed: Some(signed),
+            ..self
+        }
+    }
+
+    pub(crate) fn signed(&mut self) -> Option<&mut SignedEvents> {
+        self.signed.as_deref_mut()
     }
 
     /// The room's number.

@@ -7,7 +7,7 @@ use names::{RoomSn, UserSn};
 use rooms::{Effects, event_log, members, servers};
 use store::Txn;
 
-use crate::{Lock, Node, NodeError, Touched};
+use crate::{Node, Touched};
 
 impl Node {
     /// Puts what this server's users did in a room into the log, where other servers are to know of it.
@@ -71,27 +71,29 @@ impl Node {
         Ok(())
     }
 
-    /// Sends an event of another server, that came in by this one, on to the servers of the room. If it brought that
-    /// server into the room, it is sent the newest events there: those that it may not know of.
+    /// Notes an event of another server that comes into the room by this one, in the change that it comes in with: it is sent on to the
+    /// servers of the room. If it brings that server into the room, it is sent the newest events there: those that
+    /// it may not know of.
     ///
     /// # Errors
-    /// If the store fails.
-    pub async fn relay(&self, room: RoomSn, event_id: &str) -> Result<(), NodeError> {
-        if !self.config().federation.enabled {
+    /// If the room can't be read.
+    pub(crate) fn note_passed_on(
+        &self,
+        txn: &mut Txn,
+        room: RoomSn,
+        event_id: &str,
+        touched: &mut Touched,
+    ) -> Result<(), rooms::Error> {
+        if !self.config().federation.enabled || !servers::any_known(txn, room)? {
             return Ok(());
         }
-        let guard = self.lock(Lock::Room(room)).await;
-        let mut txn = self.begin();
-        let Some(place) = event_log::find_in(&txn, room, event_id)? else {
+        let Some(place) = event_log::find_in(txn, room, event_id)? else {
             return Ok(());
         };
-        let Some(event) = event_log::get(&txn, room, place)? else {
+        let Some(event) = event_log::get(txn, room, place)? else {
             return Ok(());
         };
-        if !servers::any_known(&txn, room)? {
-            return Ok(());
-        }
-        let sender = self.names().user_id(&txn, event.sender)?;
+        let sender = self.names().user_id(txn, event.sender)?;
         let from = identifier::domain(&sender).unwrap_or_default();
         // What was made in a user's name by the server of another, as an invitation of an address is, their own lacks too.
         let has_it = json::member(&event.json, "signatures")
@@ -103,24 +105,20 @@ impl Node {
             },
             false => Outgoing::default(),
         };
-        outbox::note_event(&mut txn, room, place.0, &to);
-        if has_it && servers::is_joined(&txn, room, from)? {
+        outbox::note_event(txn, room, place.0, &to);
+        if has_it && servers::is_joined(txn, room, from)? {
             let to = Outgoing {
                 also: vec![from.to_owned()],
                 only: true,
                 ..Outgoing::default()
             };
-            let head = event_log::head(&txn, room)?;
+            let head = event_log::head(txn, room)?;
             let newest = head.into_iter().flat_map(|head| head.extremities);
             for (newest, _) in newest.filter(|(newest, _)| *newest != place) {
-                outbox::note_event(&mut txn, room, newest.0, &to);
+                outbox::note_event(txn, room, newest.0, &to);
             }
         }
-        let touched = Touched {
-            outgoing: true,
-            ..Touched::nobody()
-        };
-        self.commit(guard, txn, touched).await?;
+        touched.outgoing = true;
         Ok(())
     }
 }
