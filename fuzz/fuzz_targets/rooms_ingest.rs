@@ -221,7 +221,7 @@ impl Run {
             let missing = match self.receive(&event, arrival) {
                 Some(Need::AuthEvents(ids) | Need::State(ids)) => (ids, Arrival::Outlier),
                 Some(Need::PrevEvents(ids)) => (ids, Arrival::Live),
-                Some(Need::Users(_)) | None => return,
+                Some(Need::Users(_) | Need::Opinion(_) | Need::Members) | None => return,
             };
             let (ids, arrival) = missing;
             for id in ids {
@@ -329,7 +329,7 @@ impl Run {
                         }
                     }
                 }
-                Some(Need::PrevEvents(_)) | None => return,
+                Some(Need::PrevEvents(_) | Need::Opinion(_) | Need::Members) | None => return,
             }
         }
     }

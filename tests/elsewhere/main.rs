@@ -1,10 +1,13 @@
-//! Memberships that cross servers without a join: invitations, their refusal and withdrawal, knocks. The binary under
+//! Memberships that cross servers: invitations, their refusal and withdrawal, knocks, joins without the members. The binary under
 //! test talks to a peer of the test's own, or to another of its kind.
 
+mod by_address;
 mod handed_over;
 mod invited;
 mod inviting;
 mod knocking;
+mod partial;
+mod policy_servers;
 mod reaching;
 mod two_servers;
 

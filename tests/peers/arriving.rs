@@ -39,3 +39,21 @@ fn an_event_counts_if_what_it_follows_comes_by_another_way_while_it_is_asked_for
     let found = scene.alice.event(&scene.room, &room.event_id(&second)).ok();
     assert_eq!(found["content"]["body"], "Second");
 }
+
+#[test]
+fn a_receipt_may_come_with_the_event_that_it_is_for() {
+    let scene = Scene::with(json!({"preset": "public_chat"}));
+    let (peer, room) = (&scene.peer, &scene.joined);
+    let bob = peer.user("bob");
+    for n in 0..5 {
+        let event = room.say(&bob, &format!("Read {n}"));
+        let event_id = room.event_id(&event);
+        let read = json!({bob.clone(): {"data": {"ts": n + 1}, "event_ids": [event_id]}});
+        let content = json!({scene.room.clone(): {"m.read": read}});
+        let edu = json!({"edu_type": "m.receipt", "content": content});
+        peer.send(&scene.server, &[event], &[edu]).ok();
+        let answer = scene.alice.sync(None, "");
+        let ephemeral = answer.joined(&scene.room)["ephemeral"].to_string();
+        assert!(ephemeral.contains(&event_id), "{n}: {ephemeral}");
+    }
+}

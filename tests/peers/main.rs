@@ -8,6 +8,7 @@ mod directory;
 mod endpoints;
 mod keys;
 mod media;
+mod partners;
 mod people;
 mod reading;
 mod spaces;

@@ -31,10 +31,12 @@ impl From<NodeError> for ApiError {
             NodeError::Media(error) => error.into(),
             NodeError::UnknownPos => ApiError::new(ErrCode::UnknownPos, error.to_string()),
             NodeError::Remote(error) => error.into(),
+            NodeError::PolicyServer(error) => of_policy_server(error),
             NodeError::BadTransaction(_) | NodeError::BadEvent(_) => {
                 ApiError::bad_json(error.to_string())
             }
             NodeError::Unobtainable(_) => ApiError::not_found(error.to_string()),
+            NodeError::MembersMissing => ApiError::unavailable(error.to_string()),
             NodeError::Overloaded | NodeError::Stopped => {
                 ApiError::new(ErrCode::Unknown, error.to_string())
                     .with_status(StatusCode::SERVICE_UNAVAILABLE)
@@ -88,6 +90,44 @@ impl From<RemoteError> for ApiError {
         }
     }
 }
+
+/// "If the Policy Server returned an error, that error SHOULD be provided to the client verbatim." But who is logged in here
+/// is not for it to say.
+fn of_policy_server(error: RemoteError) -> ApiError {
+    match &error {
+        RemoteError::Refused {
+            status: status @ (400 | 403 | 404 | 429),
+            errcode,
+            error,
+            body,
+        } if !errcode.is_empty() && !OF_SESSIONS.contains(&errcode.as_str()) => {
+            let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::BAD_GATEWAY);
+            let refusal = ApiError::relayed(status, errcode, error);
+            #[derive(serde::Deserialize)]
+            struct Wait {
+                retry_after_ms: u64,
+            }
+            match serde_json::from_slice::<Wait>(body) {
+                Ok(wait) => refusal.with_field("retry_after_ms", wait.retry_after_ms),
+                Err(_) => refusal,
+            }
+        }
+        _ => error.into(),
+    }
+}
+
+/// Codes by which clients are told of their own session and account.
+const OF_SESSIONS: [&str; 9] = [
+    "M_CONSENT_NOT_GIVEN",
+    "M_MISSING_TOKEN",
+    "M_RESOURCE_LIMIT_EXCEEDED",
+    "M_UNAUTHORIZED",
+    "M_UNKNOWN_DEVICE",
+    "M_UNKNOWN_TOKEN",
+    "M_USER_DEACTIVATED",
+    "M_USER_LOCKED",
+    "M_USER_SUSPENDED",
+];
 
 impl From<MediaError> for ApiError {
     fn from(error: MediaError) -> Self {

@@ -42,6 +42,8 @@ section! {
         limits: Limits = Limits::default();
         /// The connection to other homeservers.
         federation: Federation = Federation::default();
+        /// Invitations of e-mail addresses and telephone numbers.
+        identity_servers: IdentityServers = IdentityServers::default();
         /// The database.
         storage: Storage = Storage::default();
         /// Uploaded files.
@@ -209,9 +211,15 @@ section! {
         @live allow: Vec<Pattern> = vec![Pattern::anything()] => "[\"partner.example\", \"*.university.example\"]";
         /// The servers not to talk with, though `allow` has them.
         @live deny: Vec<Pattern> = Vec::new() => "[\"*.spam.example\"]";
-        /// Writes a line with the target `audit` for each request to and from another server: who, what, which
-        /// room.
+        /// Enters a room of another server as soon as its state is here but for its members, and learns those afterwards,
+        /// where the other server allows it. Large rooms can be used at once then; what other people say there is
+        /// shown once the members are known.
+        @live faster_joins: bool = false;
+        /// Keeps a record of what crosses: for each request to and from another server a line of JSON in the log, with the
+        /// target `audit`. It says who, what, how many events of which rooms, how many bytes, and what became of it.
         @live audit: bool = false;
+        /// With `audit`, the file that these lines are appended to as well. It may be moved away at any time.
+        @live audit_file: Option<PathBuf> = None => "\"audit.jsonl\"";
         /// A proxy (HTTP, CONNECT) for all connections to other servers: a host and perhaps a port. It resolves names
         /// itself, so it is the one to keep strangers from your other machines.
         proxy: Option<String> = None => "\"proxy.example.org:3128\"";
@@ -243,6 +251,16 @@ section! {
         users: Vec<Pattern> = vec![Pattern::anything()] => "[\"@guide-*:example.org\"]";
         /// Lets files through, both ways.
         media: bool = true;
+    }
+}
+
+section! {
+    /// Invitations of e-mail addresses and telephone numbers. An identity server tells whose an address is, and writes to
+    /// the invited that nobody is known for; it learns who invites whom, and the room's name.
+    pub struct IdentityServers {
+        /// The identity servers that users may invite by, by name; `*` stands for anything. Without one, only users can be
+        /// invited.
+        @live allowed: Vec<Pattern> = Vec::new() => "[\"identity.example.org\"]";
     }
 }
 

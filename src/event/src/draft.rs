@@ -5,6 +5,7 @@
 //!
 //! Source: <https://spec.matrix.org/v1.19/server-server-api/#adding-hashes-and-signatures-to-outgoing-events>.
 
+use serde_json::{Map, Value, json as value};
 use sha2::{Digest, Sha256};
 
 use crate::canonical::{self, CanonicalError};
@@ -182,20 +183,35 @@ pub fn add_signature(
     utf8(json::with_member(event, "signatures", &signatures))
 }
 
-/// An event with the signatures of one more server: `signatures` is that server's object in `signatures`.
+/// An event with the signatures of another server, beside those of its that are there: `signatures` is that server's
+/// object in `signatures`.
 pub fn with_signatures(
     pdu: &Pdu,
     server_name: &str,
     signatures: &str,
 ) -> Result<String, DraftError> {
-    let mut servers: serde_json::Map<String, serde_json::Value> =
-        json::member(pdu.json(), "signatures")
-            .and_then(|present| serde_json::from_str(present).ok())
-            .unwrap_or_default();
-    let added = serde_json::from_str(signatures).unwrap_or_default();
-    servers.insert(server_name.to_owned(), added);
+    let mut servers: Map<String, Value> = json::member(pdu.json(), "signatures")
+        .and_then(|present| serde_json::from_str(present).ok())
+        .unwrap_or_default();
+    let mut of_server = match servers.remove(server_name) {
+        Some(Value::Object(present)) => present,
+        _ => Map::new(),
+    };
+    let added: Map<String, Value> = serde_json::from_str(signatures).unwrap_or_default();
+    of_server.extend(added);
+    servers.insert(server_name.to_owned(), of_server.into());
     let servers = canonical::to_bytes(&servers.into()).map_err(DraftError::Content)?;
     utf8(json::with_member(pdu.json(), "signatures", &utf8(servers)?))
+}
+
+/// An event with one more signature of another server, whose others stay.
+pub fn with_signature(
+    pdu: &Pdu,
+    server_name: &str,
+    key_id: &str,
+    signature: &str,
+) -> Result<String, DraftError> {
+    with_signatures(pdu, server_name, &value!({ key_id: signature }).to_string())
 }
 
 /// An event without hashes and signatures, for another server to finish and sign, with the name of the server that made

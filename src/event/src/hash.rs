@@ -69,7 +69,8 @@ pub fn reference_hash(rules: &RoomRules, event: &str) -> [u8; 32] {
     sha256(&redaction::signed_part(rules, event))
 }
 
-pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
+/// SHA-256.
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
 }
 

@@ -31,7 +31,8 @@ pub mod state_res;
 pub use auth::{AuthError, AuthEvent, StateLookup};
 pub use canonical::CanonicalError;
 pub use draft::{
-    DraftError, EventDraft, FirstFormat, add_signature, hash_and_sign, template, with_signatures,
+    DraftError, EventDraft, FirstFormat, add_signature, hash_and_sign, template, with_signature,
+    with_signatures,
 };
 pub use event_id::EventId;
 pub use pdu::{FormatError, MAX_EVENT_BYTES, Pdu};

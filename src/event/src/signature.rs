@@ -122,6 +122,23 @@ pub fn verify_event(
     })
 }
 
+/// Whether an event has a signature of `server_name` under `key_id` that `key` made, whatever other keys and servers say.
+pub fn is_signed_with(
+    rules: &RoomRules,
+    pdu: &Pdu,
+    server_name: &str,
+    key_id: &str,
+    key: &VerifyKey,
+) -> bool {
+    let signature = json::member(pdu.json(), "signatures")
+        .and_then(|signatures| json::member(signatures, server_name))
+        .and_then(|of_server| json::member(of_server, key_id))
+        .and_then(json::string);
+    signature.is_some_and(|signature| {
+        key.verifies(&redaction::signed_part(rules, pdu.json()), &signature)
+    })
+}
+
 fn verify_bytes(
     signed: &[u8],
     signatures: Option<&str>,

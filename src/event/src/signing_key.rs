@@ -200,6 +200,12 @@ pub(crate) fn signed_bytes(object: &str) -> Vec<u8> {
 pub struct VerifyKey(VerifyingKey);
 
 impl VerifyKey {
+    /// Reads a public key in base64, standard or URL-safe, padded or not; `None` if it is none. Identity servers and policy
+    /// servers have theirs in both alphabets.
+    pub fn from_any_base64(text: &str) -> Option<Self> {
+        Self::from_base64(&text.replace('-', "+").replace('_', "/"))
+    }
+
     /// Reads a public key in base64, padded or not; `None` if it is none.
     pub fn from_base64(text: &str) -> Option<Self> {
         let bytes: [u8; 32] = base64_decode(text)?.try_into().ok()?;

@@ -97,7 +97,7 @@ impl Server {
             ..Routers::default()
         };
         if config.federation.enabled {
-            routers.federation = api::federation::routes().with_state(app.clone());
+            routers.federation = api::federation::router(&app);
         }
         let metrics = metrics(config, &node, &mut routers);
         let http = Http::bind(ServerOptions::from(config), &routers, metrics)
@@ -118,6 +118,7 @@ impl Server {
                 for_upkeep.run_upkeep(),
                 node.run_media_upkeep(),
                 node.run_jobs(),
+                node.run_completions(),
                 node.run_ephemeral(),
                 node.run_outgoing()
             );

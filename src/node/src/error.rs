@@ -23,6 +23,10 @@ pub enum NodeError {
     /// Another server did not answer, or not as it should.
     #[error(transparent)]
     Remote(#[from] remote::RemoteError),
+    /// The policy server of a room does not sign an event of this server, or can't be asked. Where it said why, that is
+    /// for the client.
+    #[error("the room's policy server: {0}")]
+    PolicyServer(#[source] remote::RemoteError),
     /// An event of another server is none, or is not as its sender made it.
     #[error("{0}")]
     BadEvent(String),
@@ -32,6 +36,9 @@ pub enum NodeError {
     /// What an event needs could not be had from other servers.
     #[error("what it needs can't be had: {0}")]
     Unobtainable(&'static str),
+    /// An event can't be judged before the members of its room are known.
+    #[error("the members of the room are not known yet")]
+    MembersMissing,
     /// Something could not be signed.
     #[error(transparent)]
     Signing(#[from] event::SigningKeyError),

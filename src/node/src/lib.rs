@@ -83,9 +83,12 @@ pub struct Node {
     outgoing: Arc<Outgoing>,
     traffic: federation::Traffic,
     transactions: federation::Answers,
+    completions: federation::Completions,
     remote_aliases: federation::RemoteAliases,
     told_spaces: federation::ToldSpaces,
     key_fetches: federation::KeyFetches,
+    audit: Arc<federation::Audit>,
+    policy_answers: federation::PolicyAnswers,
     profiles: federation::Profiles,
     media_fetches: federation::MediaFetches,
     /// For the states of sliding sync, which are not kept over a restart: begins at random, so that a
@@ -114,7 +117,8 @@ impl Node {
             .compute_threads
             .map_or(cores, |count| count as usize);
         let config = Arc::new(ArcSwap::from_pointee(config));
-        let remote = Remote::new(federation::options(&config)?, key.clone())?;
+        let audit = Arc::default();
+        let remote = Remote::new(federation::options(&config, &audit)?, key.clone())?;
         let started = store.head().position();
         Ok(Arc::new(Node {
             config,
@@ -138,9 +142,12 @@ impl Node {
             outgoing: Arc::new(Outgoing::new(now_ms())),
             traffic: federation::Traffic::default(),
             transactions: federation::Answers::default(),
+            completions: federation::Completions::default(),
             remote_aliases: federation::RemoteAliases::default(),
             told_spaces: federation::ToldSpaces::default(),
             key_fetches: Default::default(),
+            audit,
+            policy_answers: Default::default(),
             profiles: Default::default(),
             media_fetches: Default::default(),
             next_generation: AtomicU64::new(rand::random::<u64>() >> 16),

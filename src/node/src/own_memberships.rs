@@ -5,6 +5,7 @@
 use event::auth::Membership;
 use names::{RoomSn, UserSn};
 use rooms::membership::{Action, Change, MemberProfile, change};
+use rooms::policy::SignedEvents;
 use rooms::{RoomWriter, Sender, members};
 
 use crate::jobs::{Job, Progress, Step};
@@ -50,49 +51,58 @@ impl Node {
         user: UserSn,
         (room, action): (RoomSn, Action),
     ) -> Result<Step, NodeError> {
-        let guard = self.lock(Lock::Room(room)).await;
-        let mut txn = self.begin();
-        let profile = match action {
-            // Only who is joined shows a profile: the room may have been left while we waited.
-            Action::Join if members::membership(&txn, room, user)? != Membership::Join => {
-                return Ok(Step::Passed(room.0));
-            }
-            Action::Join => member_profile(&txn, user)?,
-            _ => MemberProfile::default(),
-        };
-        let user_id = self.names().user_id(&txn, user)?;
-        let me = Sender {
-            user,
-            user_id: &user_id,
-        };
-        let wanted = Change {
-            action,
-            sender: me,
-            target: me,
-            profile,
-            reason: None,
-            is_guest: false,
-            is_direct: false,
-            custom: None,
-        };
-        let mut writer = RoomWriter::open(&mut txn, self.room_context(), room)?;
-        match change(&mut writer, &wanted) {
-            Ok(_) => {}
-            Err(rooms::Error::Store(error)) => return Err(error.into()),
-            Err(error) => {
-                tracing::debug!(%error, ?room, %user_id, "a membership could not be changed");
-                return Ok(Step::Passed(room.0));
-            }
-        }
-        let effects = writer.finish();
-        if effects.appended.is_empty() {
+        let mut signed = SignedEvents::default();
+        loop {
+            let guard = self.lock(Lock::Room(room)).await;
+            let mut txn = self.begin();
+            let profile = match action {
+                // Only who is joined shows a profile: the room may have been left while we waited.
+                Action::Join if members::membership(&txn, room, user)? != Membership::Join => {
+                    return Ok(Step::Passed(room.0));
+                }
+                Action::Join => member_profile(&txn, user)?,
+                _ => MemberProfile::default(),
+            };
+            let user_id = self.names().user_id(&txn, user)?;
+            let me = Sender {
+                user,
+                user_id: &user_id,
+            };
+            let wanted = Change {
+                action,
+                sender: me,
+                target: me,
+                profile,
+                reason: None,
+                is_guest: false,
+                is_direct: false,
+                custom: None,
+            };
+            let writer = RoomWriter::open(&mut txn, self.room_context(), room)?;
+            let mut writer = writer.with_signed(&mut signed);
+            let changed = change(&mut writer, &wanted);
+            let effects = writer.finish();
+            let error = match changed {
+                Ok(_) if effects.appended.is_empty() => return Ok(Step::Passed(room.0)),
+                Ok(_) => {
+                    let moved = progress.after_step(room.0);
+                    job.put(&mut txn, &moved);
+                    let touched = self.made(&mut txn, room, &effects)?;
+                    let ticket = self.write(txn.into_batch(), &touched)?;
+                    drop(guard);
+                    return Ok(Step::Written(moved, ticket, touched));
+                }
+                Err(rooms::Error::Store(error)) => return Err(error.into()),
+                Err(error) => error,
+            };
+            drop((txn, guard));
+            let error = match self.have_signed(&mut signed).await {
+                Ok(true) => continue,
+                Ok(false) => error.into(),
+                Err(error) => error,
+            };
+            tracing::debug!(%error, ?room, %user_id, "a membership could not be changed");
             return Ok(Step::Passed(room.0));
         }
-        let moved = progress.after_step(room.0);
-        job.put(&mut txn, &moved);
-        let touched = self.made(&mut txn, room, &effects)?;
-        let ticket = self.write(txn.into_batch(), &touched)?;
-        drop(guard);
-        Ok(Step::Written(moved, ticket, touched))
     }
 }

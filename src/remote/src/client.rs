@@ -17,6 +17,7 @@ use crate::authorization::Authorization;
 use crate::connect::{Connector, Net, Way};
 use crate::gate::Gate;
 use crate::names::{Lookup, SystemNames};
+use crate::observer::Observer;
 use crate::proxy::Proxy;
 use crate::web::Web;
 use crate::well_known::WellKnown;
@@ -35,6 +36,8 @@ pub struct Options {
     pub proxy: Option<Proxy>,
     /// Which servers may be asked for what.
     pub rules: Rules,
+    /// Who is told of each request to a homeserver.
+    pub observer: Observer,
 }
 
 /// Which servers may be asked for what: anything, or what a function allows. It is called for each request.
@@ -153,6 +156,20 @@ impl Remote {
         server_name: &str,
         request: Request,
     ) -> Result<Answer, RemoteError> {
+        let observed = self.options.observer.begin(server_name, &request);
+        let answer = self.judged_exchange(server_name, request).await;
+        observed.end(match &answer {
+            Ok(answer) => Ok(Some(answer.body.len() as u64)),
+            Err(error) => Err(error),
+        });
+        answer
+    }
+
+    async fn judged_exchange(
+        &self,
+        server_name: &str,
+        request: Request,
+    ) -> Result<Answer, RemoteError> {
         let (timeout, max_answer) = (request.timeout, request.max_answer);
         self.allow(server_name, &request.path)?;
         let exchange = async {
@@ -173,6 +190,23 @@ impl Remote {
             .unwrap_or(Err(RemoteError::TimedOut))
     }
 
+    /// Asks a web server that is no homeserver, by the same rules for addresses: gets what is at `url`, or posts a JSON
+    /// `body` there. A redirect is a refusal.
+    ///
+    /// # Errors
+    /// See [`RemoteError`].
+    pub async fn ask_web(
+        &self,
+        url: &str,
+        token: Option<&str>,
+        body: Option<Bytes>,
+        timeout: Duration,
+        max_answer: usize,
+    ) -> Result<Bytes, RemoteError> {
+        let web = self.well_known.web();
+        web.ask(url, token, body, timeout, max_answer).await
+    }
+
     /// The way to web servers; none if federation is switched off.
     pub(crate) fn web(&self) -> Result<&Web, RemoteError> {
         match self.options.enabled {
@@ -181,6 +215,10 @@ impl Remote {
                 "federation is switched off".to_owned(),
             )),
         }
+    }
+
+    pub(crate) fn observer(&self) -> &Observer {
+        &self.options.observer
     }
 
     /// Whether this server may ask that one for this.
@@ -254,7 +292,7 @@ impl Remote {
     }
 }
 
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
+pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// What this server calls itself.
 pub(crate) const USER_AGENT: HeaderValue =

@@ -71,9 +71,16 @@ impl Remote {
     ) -> Result<Download, RemoteError> {
         let (timeout, limit) = (request.timeout, request.max_answer);
         let deadline = Instant::now() + timeout;
-        self.allow(server_name, &request.path)?;
-        let response = self.send(server_name, request);
-        begin(response, deadline, limit).await
+        let observed = self.observer().begin(server_name, &request);
+        let begun = match self.allow(server_name, &request.path) {
+            Ok(()) => begin(self.send(server_name, request), deadline, limit).await,
+            Err(error) => Err(error),
+        };
+        observed.end(match &begun {
+            Ok(download) => Ok(download.body.size_hint().exact()),
+            Err(error) => Err(error),
+        });
+        begun
     }
 
     /// As [`Remote::download`], of what another server says lies at `url`: unsigned, by the same rules for addresses.

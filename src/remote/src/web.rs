@@ -1,4 +1,5 @@
-//! Plain requests to web servers: where a server's name points (`well_known`), and files that another server keeps elsewhere.
+//! Plain requests to web servers: where a server's name points (`well_known`), files that another server keeps elsewhere,
+//! and what identity servers are asked.
 //!
 //! Invariants: HTTPS only, redirects included; every address is checked as for other requests; redirects, bytes and time
 //! are bounded.
@@ -7,12 +8,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Uri, header};
-use http_body_util::Empty;
+use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
-use crate::client::{USER_AGENT, collect, of_client};
+use crate::client::{JSON, USER_AGENT, collect, of_client};
 use crate::connect::Connector;
 use crate::{Answer, RemoteError};
 
@@ -21,7 +22,7 @@ const MOST_REDIRECTS: usize = 5;
 
 /// A client for web servers.
 pub struct Web {
-    client: Client<Connector, Empty<Bytes>>,
+    client: Client<Connector, Full<Bytes>>,
 }
 
 impl Web {
@@ -59,6 +60,56 @@ impl Web {
             .unwrap_or(Err(RemoteError::TimedOut))
     }
 
+    /// Asks for what is at `url`, or posts a JSON `body` there, with a token of whoever asks. Redirects are not followed: the
+    /// token is for this server alone.
+    ///
+    /// # Errors
+    /// See [`RemoteError`].
+    pub async fn ask(
+        &self,
+        url: &str,
+        token: Option<&str>,
+        body: Option<Bytes>,
+        timeout: Duration,
+        max_answer: usize,
+    ) -> Result<Bytes, RemoteError> {
+        let uri: Uri = url.parse().map_err(|_| no_url(url))?;
+        if uri.scheme_str() != Some("https") || uri.authority().is_none() {
+            return Err(no_url(url));
+        }
+        let mut request = http::Request::builder()
+            .method(if body.is_some() {
+                Method::POST
+            } else {
+                Method::GET
+            })
+            .uri(uri)
+            .header(header::USER_AGENT, USER_AGENT);
+        if let Some(token) = token {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        if body.is_some() {
+            request = request.header(header::CONTENT_TYPE, JSON);
+        }
+        let request = request
+            .body(Full::new(body.unwrap_or_default()))
+            .map_err(|error| {
+                RemoteError::BadAnswer(format!("the request can't be made: {error}"))
+            })?;
+        let ask = async {
+            let response = self.client.request(request).await.map_err(of_client)?;
+            let (parts, body) = response.into_parts();
+            let body = collect(body, max_answer).await?;
+            match parts.status.is_success() {
+                true => Ok(body),
+                false => Err(RemoteError::refused(parts.status.as_u16(), body)),
+            }
+        };
+        tokio::time::timeout(timeout, ask)
+            .await
+            .unwrap_or(Err(RemoteError::TimedOut))
+    }
+
     /// The answer of whoever has what is at `url`, redirects followed; its body is still to come.
     ///
     /// # Errors
@@ -73,7 +124,7 @@ impl Web {
                 .method(Method::GET)
                 .uri(uri.clone())
                 .header(header::USER_AGENT, USER_AGENT)
-                .body(Empty::new())
+                .body(Full::default())
                 .map_err(|error| RemoteError::Unreachable(error.to_string()))?;
             let response = self.client.request(request).await.map_err(of_client)?;
             if !response.status().is_redirection() {

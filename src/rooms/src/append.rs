@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use event::{AuthEvent, EventDraft, EventId, FirstFormat, Pdu, ReferenceFormat, auth, hash, json};
 use names::UserSn;
 
+use crate::ingest::{Arrival, Received};
+use crate::policy::PolicyServer;
 use crate::writer::{Admission, Before};
 use crate::{Error, EventNo, Flags, Result, RoomWriter, Sender, event_log};
 
@@ -128,9 +130,15 @@ impl RoomWriter<'_> {
     /// Makes, checks and appends an event.
     ///
     /// # Errors
-    /// [`Error::NotAllowed`], [`Error::BadEvent`], [`Error::TooLarge`]; nothing was changed then.
+    /// [`Error::NotAllowed`], [`Error::BadEvent`], [`Error::TooLarge`], [`Error::MembersMissing`]; nothing was changed then.
+    /// [`Error::NotRecommended`] where the room's policy server has to sign the event first ([`crate::policy`]): the
+    /// change is to be dropped then.
     pub fn append(&mut self, new: &NewEvent<'_>) -> Result<(EventNo, EventId)> {
-        let composed = self.compose(&new.outline())?;
+        let outline = new.outline();
+        if let Some(server) = self.policy_server_for(outline.event_type, outline.state_key)? {
+            return self.append_signed(&outline, server);
+        }
+        let composed = self.compose(&outline)?;
         let place = self.insert(Admission {
             pdu: &composed.pdu,
             sender: new.sender.user,
@@ -146,6 +154,30 @@ impl RoomWriter<'_> {
         Ok((place, composed.pdu.event_id().clone()))
     }
 
+    /// Appends an event that the policy server has signed when the change was made before; else makes and checks it, and
+    /// leaves it to be signed. What was signed may follow what are not the newest events any more.
+    fn append_signed(
+        &mut self,
+        outline: &Outline<'_>,
+        server: PolicyServer,
+    ) -> Result<(EventNo, EventId)> {
+        if let Some(event) = self.signed().and_then(|signed| signed.come_to(outline)) {
+            if let Received::Stored { no, verdict } = self.receive(&event, Arrival::Live)? {
+                verdict.must_count()?;
+                return Ok((no, event.pdu().event_id().clone()));
+            }
+            // The room has another policy server now; or another event was given the id meanwhile.
+            if let Some(signed) = self.signed() {
+                signed.forget_last();
+            }
+        }
+        let (rules, pdu) = (self.rules(), self.compose(outline)?.pdu);
+        if let Some(signed) = self.signed() {
+            signed.want(server, rules, outline, pdu);
+        }
+        Err(Error::NotRecommended)
+    }
+
     /// Makes an event that follows the newest ones, and checks it; it does not enter the room by that.
     pub(crate) fn compose(&mut self, new: &Outline<'_>) -> Result<Composed> {
         let (prev_events, before) = self.next_prev_events()?;
@@ -156,6 +188,9 @@ impl RoomWriter<'_> {
             new.state_key,
             new.content,
         );
+        if self.is_partial() && self.lacks_member(&keys)? {
+            return Err(Error::MembersMissing);
+        }
         let events = self.state_events(keys, before)?;
         let auth_events: Vec<&AuthEvent> = events.selected().collect();
         let auth_ids: Vec<&str> = auth_events

@@ -18,12 +18,18 @@ pub enum Error {
     /// The authorisation rules of the room version do not allow the event.
     #[error("not allowed: {0}")]
     NotAllowed(#[from] AuthError),
+    /// The room's policy server has not signed the event, or not so that it holds.
+    #[error("the room's policy server does not recommend the event")]
+    NotRecommended,
     /// Refused for a reason other than the authorisation rules.
     #[error("{0}")]
     Forbidden(&'static str),
     /// Only another server of the room can tell whether the user may enter, or let the user in.
     #[error("{}", .0.text())]
     NotHere(crate::membership::NotHere),
+    /// It depends on members of the room who are not known here yet.
+    #[error("the members of the room are not known yet")]
+    MembersMissing,
     /// The room does not let guests in.
     #[error("guests can't join this room")]
     GuestForbidden,

@@ -35,6 +35,8 @@ pub mod members;
 pub mod membership;
 pub mod migrations;
 pub mod outside;
+pub mod partial;
+pub mod policy;
 pub mod receipts;
 mod redactions;
 pub mod relations;

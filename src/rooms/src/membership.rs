@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use store::Read;
 
 use crate::append::string_member;
-use crate::{Error, NewEvent, Result, RoomWriter, Sender, members};
+use crate::{Error, NewEvent, Result, RoomWriter, Sender, members, partial};
 
 /// What a member event shows of a user.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -127,9 +127,10 @@ const NOT_CUSTOM: [&str; 8] = [
 ///
 /// # Errors
 /// [`Error::NotAllowed`] and [`Error::Forbidden`], [`Error::GuestForbidden`]; [`Error::UnknownRoom`] for a
-/// room that nobody is left in to be joined.
+/// room that nobody is left in to be joined; [`Error::MembersMissing`].
 pub fn change(writer: &mut RoomWriter<'_>, change: &Change<'_>) -> Result<Option<EventId>> {
     let room = writer.room();
+    writer.must_know_member(change.target.user_id)?;
     let before = members::membership(writer.txn(), room, change.target.user)?;
     let (membership, profile) = match change.action {
         Action::Join => ("join", &change.profile),
@@ -190,6 +191,7 @@ pub fn put(
     let mut content: Map<String, Value> =
         serde_json::from_str(content).map_err(|error| Error::BadEvent(error.to_string()))?;
     let room = writer.room();
+    writer.must_know_member(target.user_id)?;
     let before = members::membership(writer.txn(), room, target.user)?;
     let joins = content.get("membership").is_some_and(|of| of == "join");
     if joins {
@@ -368,17 +370,19 @@ pub fn admittance(
     Ok(Admittance::NotHere(NotHere::NobodyMayInvite))
 }
 
-/// Those of the rooms that this server is in, so that it knows their members; and whether there are others.
+/// Those of the rooms that this server is in; and whether there are others, or some of whose members not all are known.
 fn rooms_here(from: &impl Read, rooms: &[String]) -> Result<(Vec<String>, bool)> {
     let mut here = Vec::new();
+    let mut any_partial = false;
     for room_id in rooms {
         if let Some(room) = names::room_sn(from, room_id)?
             && !members::local_joined(from, room)?.is_empty()
         {
+            any_partial |= partial::is_partial(from, room)?;
             here.push(room_id.clone());
         }
     }
-    let elsewhere = here.len() < rooms.len();
+    let elsewhere = any_partial || here.len() < rooms.len();
     Ok((here, elsewhere))
 }
 

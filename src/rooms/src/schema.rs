@@ -9,6 +9,7 @@ use store::{At, Blob, Family, Position, Table, TableInfo};
 
 use crate::aliases::Alias;
 use crate::outside::Outside;
+use crate::partial::{Held, Partial};
 use crate::receipts::Receipt;
 use crate::types::{
     AuthNode, EventNo, Line, Marks, Member, Relation, RoomHead, RoomServer, StateDelta,
@@ -68,6 +69,15 @@ pub(crate) const STRIPPED_STATE: Table<(UserSn, RoomSn), Blob> =
 /// Memberships of local users in rooms that this server is not in.
 pub(crate) const OUTSIDE: Table<(RoomSn, UserSn), Outside> =
     Table::source(Family::Rooms, 22, "outside");
+/// Rooms whose members are not all known.
+pub(crate) const PARTIAL: Table<RoomSn, Partial> = Table::source(Family::Rooms, 30, "partial");
+/// Rooms that were entered without their members: where these became known.
+pub(crate) const COMPLETED: Table<RoomSn, At<()>> = Table::source(Family::Rooms, 31, "completed");
+/// Events that are held until the members of their room are known, in the order in which they came.
+pub(crate) const HELD: Table<(RoomSn, u64), Held> = Table::source(Family::Rooms, 32, "held");
+/// The same by id.
+pub(crate) const HELD_IDS: Table<(RoomSn, String), u64> =
+    Table::derived(Family::Rooms, 33, "held_ids", "rooms::check");
 /// Events that refer to an event, by the id of that.
 pub(crate) const RELATIONS: Table<(RoomSn, String, EventNo), Relation> =
     Table::derived(Family::Rooms, 5, "relations", "rooms::check");
@@ -143,6 +153,10 @@ pub const TABLES: &[TableInfo] = &[
     USER_ROOMS.info(),
     STRIPPED_STATE.info(),
     OUTSIDE.info(),
+    PARTIAL.info(),
+    COMPLETED.info(),
+    HELD.info(),
+    HELD_IDS.info(),
     RELATIONS.info(),
     THREADS.info(),
     THREAD_ORDER.info(),

@@ -120,9 +120,29 @@ pub(crate) fn count(
     place: EventNo,
     joins: bool,
 ) -> Result<()> {
-    let Some(server) = identifier::domain(user_id) else {
-        return Ok(());
-    };
+    match identifier::domain(user_id) {
+        Some(server) => count_of(txn, room, server, place, joins),
+        None => Ok(()),
+    }
+}
+
+/// A server is said to be in the room, which was entered at `place` without its members ([`crate::partial`]): it counts as if
+/// it had one joined user more.
+pub(crate) fn believe(txn: &mut Txn, room: RoomSn, server: &str, place: EventNo) -> Result<()> {
+    count_of(txn, room, server, place, true)
+}
+
+/// The members are known, or do not matter any more: from `now` on a server is in the room if its users are.
+pub(crate) fn no_more_believed(
+    txn: &mut Txn,
+    room: RoomSn,
+    server: &str,
+    now: EventNo,
+) -> Result<()> {
+    count_of(txn, room, server, now, false)
+}
+
+fn count_of(txn: &mut Txn, room: RoomSn, server: &str, place: EventNo, joins: bool) -> Result<()> {
     let key = (room, server.to_owned());
     let mut entry = ROOM_SERVERS.get(txn, &key)?.unwrap_or_default();
     let were_joined = entry.joined;

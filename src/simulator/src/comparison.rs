@@ -127,7 +127,7 @@ impl Simulation {
         }
         match verdict {
             Verdict::Rejected(_) => self.statistics.rejected += 1,
-            Verdict::SoftFailed(_) => self.statistics.soft_failed += 1,
+            Verdict::SoftFailed(_) | Verdict::NotRecommended => self.statistics.soft_failed += 1,
             Verdict::Accepted => {}
         }
         if outlier {

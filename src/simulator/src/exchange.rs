@@ -98,10 +98,14 @@ impl Simulation {
             Need::PrevEvents(ids) => (ids, false, true),
             Need::AuthEvents(ids) => (ids, outlier, false),
             Need::State(ids) => (ids, true, false),
+            Need::Members => return Err(Trouble(format!("{event_id} needs the members"))),
             Need::Users(users) => {
                 return Err(Trouble(format!(
                     "{event_id} needs {users:?} again and again"
                 )));
+            }
+            Need::Opinion(_) => {
+                return Err(Trouble(format!("{event_id} needs a policy server")));
             }
         };
         let mut absent = Vec::new();

@@ -7,7 +7,7 @@ use event::auth::Membership;
 use event::json;
 use names::{RoomSn, UserSn};
 use rooms::visibility::Visibility;
-use rooms::{EventNo, Point, UserRoom, event_log, members, state};
+use rooms::{EventNo, Point, UserRoom, event_log, members, partial, state};
 use store::{At, Position, View};
 use users::keys::device_lists::{self, DeviceLists, SharedRooms};
 
@@ -155,7 +155,12 @@ pub fn device_changes(
         return Ok(DeviceLists::default());
     }
     let mut moved: BTreeSet<UserSn> = BTreeSet::new();
+    // Rooms whose members became known: nobody was told to share them.
+    let mut learnt: Vec<RoomSn> = Vec::new();
     for room in candidates {
+        if partial::completed(view, room)?.is_some_and(|at| at > since) {
+            learnt.push(room);
+        }
         let Some(head) = event_log::head(view, room)? else {
             continue;
         };
@@ -172,11 +177,15 @@ pub fn device_changes(
     if keys_changed.is_empty()
         && signed.is_empty()
         && moved.is_empty()
+        && learnt.is_empty()
         && !rooms.iter().any(|(_, entry)| entry.position > since)
     {
         return Ok(DeviceLists::default());
     }
-    let shares = Shares::read(view, user, user_id, rooms, since)?;
+    let mut shares = Shares::read(view, user, user_id, rooms, since)?;
+    for room in &learnt {
+        shares.before.remove(room);
+    }
     if shares.now.difference(&shares.before).next().is_some() {
         moved.insert(user);
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use event::auth::Membership;
 use event::json;
 use names::{RoomSn, UserSn};
-use rooms::{UserRoom, event_log, members, outside};
+use rooms::{UserRoom, event_log, members, outside, partial};
 use store::{At, Position, Read, View};
 use users::account_data::{self, Item};
 use users::filters::Filter;
@@ -184,6 +184,7 @@ fn write_rooms(
         view,
         memory,
         ignored: ignored(view, request.user)?,
+        any_partial: partial::any(view)?,
     };
     let mut sections = Sections::default();
     let mut shown: Vec<(RoomSn, UserSn)> = Vec::new();
@@ -303,6 +304,9 @@ fn write_open_room(
 ) -> Result<()> {
     let (view, request) = (shared.view, shared.request);
     let room_filter = &request.filter.room;
+    if of.value.membership() == Membership::Join && shared.waits_for_members(number)? {
+        return Ok(());
+    }
     let Some(room) = Room::read(shared, number, of)? else {
         return Ok(());
     };

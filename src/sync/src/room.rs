@@ -7,7 +7,7 @@ use event::json;
 use names::{RoomSn, UserSn};
 use rooms::render::{Renderer, Viewer};
 use rooms::visibility::Visibility;
-use rooms::{EventNo, Flags, Point, RoomHead, StoredEvent, UserRoom, event_log, receipts};
+use rooms::{EventNo, Flags, Point, RoomHead, StoredEvent, UserRoom, event_log, partial, receipts};
 use store::{At, Position, View};
 use users::account_data::Item;
 use users::filters::EventFormat;
@@ -35,6 +35,16 @@ pub struct Shared<'a> {
     pub memory: &'a Memory,
     /// Users whose messages are not shown.
     pub ignored: HashSet<UserSn>,
+    /// There are rooms whose members are not all known.
+    pub any_partial: bool,
+}
+
+impl Shared<'_> {
+    /// Whether a room is not told of yet: who does not load members lazily takes the members that it is told for all of them.
+    pub fn waits_for_members(&self, room: RoomSn) -> Result<bool> {
+        let lazy = self.request.filter.room.state.lazy_load_members;
+        Ok(self.any_partial && !lazy && partial::is_partial(self.view, room)?)
+    }
 }
 
 /// A room while its part is made.
@@ -51,6 +61,8 @@ pub struct Room<'a> {
     anew: bool,
     /// The user was in the room at some time that is new to the client.
     inside: bool,
+    /// The room was entered without its members, and they became known since.
+    members_learnt: bool,
 }
 
 /// What a room's part tells the answer as a whole.
@@ -73,11 +85,15 @@ impl<'a> Room<'a> {
         let visibility = Visibility::of(view, room, viewer)?;
         let (mut new_from, mut anew) = (EventNo::MIN, true);
         let mut inside = visibility.was_joined();
+        let mut members_learnt = false;
         if let Some(since) = request.since {
             new_from = event_log::after_position(view, room, since.position)?;
             let before = EventNo(new_from.0.saturating_sub(1));
             inside = visibility.was_joined_from(new_from);
             anew = inside && visibility.membership_at(before) != Membership::Join;
+            members_learnt = partial::completed(view, room)?.is_some_and(|at| at > since.position);
+            // Who loads all members was not told of the room before.
+            anew |= members_learnt && inside && !request.filter.room.state.lazy_load_members;
         }
         let room_id = names::room_id(view, room)?;
         Ok(Some(Self {
@@ -90,6 +106,7 @@ impl<'a> Room<'a> {
             new_from,
             anew,
             inside,
+            members_learnt,
         }))
     }
 
@@ -285,7 +302,7 @@ impl<'a> Room<'a> {
         } else {
             start
         };
-        let members_changed = self.anew || self.members_changed(end)?;
+        let members_changed = self.anew || self.members_learnt || self.members_changed(end)?;
         let heroes = match members_changed {
             true => summary::heroes(view, self.room, request.user)?,
             false => None,

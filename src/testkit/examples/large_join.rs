@@ -4,9 +4,10 @@
 //!
 //! A peer hosts a synthetic room, signed by the keys of five servers: joined members, then as many other events that
 //! the state has one by one as are asked for in all: a third of them members who have left (whose joins are in the auth chain),
-//! the rest entries of a type of their own. A fresh server joins it. Told are the time until the join is answered, until
-//! the first message is sent and until a first `/sync` with lazy members shows the room; the server's CPU time and
-//! the most memory it ever had.
+//! the rest entries of a type of their own. A fresh server joins it that is given all of the state, and then another one that
+//! is given it without the members, and learns them afterwards. Told are the time until the join is answered, until the
+//! first message is sent, until a first `/sync` with lazy members shows the room, and until all members are listed; the
+//! server's CPU time and the most memory it ever had.
 
 use std::fs;
 use std::sync::Arc;
@@ -41,38 +42,46 @@ fn main() {
     );
     let id = room.id.clone();
     room.host(&peers[0]);
+    for (way, with_members) in [("with its members", true), ("without its members", false)] {
+        println!("\njoining the room {way}");
+        let mut options = ServerOptions {
+            sync: "always".to_owned(),
+            ..ServerOptions::new(&binary)
+        };
+        options.federation = format!("faster_joins = {}\n", !with_members);
+        measure(options, &id, peers[0].name(), members);
+    }
+    for peer in &peers {
+        let requests = peer.requests("/").len();
+        println!("requests to {}: {requests}", peer.name());
+    }
+}
 
-    let options = ServerOptions {
-        sync: "always".to_owned(),
-        ..ServerOptions::new(binary)
-    };
+/// A fresh server joins the room.
+fn measure(options: ServerOptions, id: &str, via: &str, members: usize) {
     let server = Server::start(options.federated());
     let alice = server.register("alice");
     report("before", &server);
     let begun = Instant::now();
-    join(&alice, &id, peers[0].name());
+    join(&alice, id, via);
     println!("joined after {:.2?}", begun.elapsed());
     report("joined", &server);
     let message = json!({"msgtype": "m.text", "body": "Here I am"});
-    let path = format!("/v3/rooms/{}/send/m.room.message/1", encode(&id));
+    let path = format!("/v3/rooms/{}/send/m.room.message/1", encode(id));
     alice.put(&path, message).ok();
     println!("sent a message after {:.2?}", begun.elapsed());
     let filter = json!({"room": {"state": {"lazy_load_members": true}, "timeline": {"limit": 20}}});
     let sync = format!("/v3/sync?filter={}", encode(&filter.to_string()));
     let shown = alice.get(&sync).ok();
-    let timeline = &shown["rooms"]["join"][&id]["timeline"]["events"];
+    let timeline = &shown["rooms"]["join"][id]["timeline"]["events"];
     assert!(timeline.as_array().is_some_and(|events| !events.is_empty()));
     println!("shown by /sync after {:.2?}", begun.elapsed());
-    let members_path = format!("/v3/rooms/{}/joined_members", encode(&id));
+    let members_path = format!("/v3/rooms/{}/joined_members", encode(id));
     let joined = alice.get(&members_path).ok();
     let count = joined["joined"].as_object().map_or(0, |users| users.len());
     assert_eq!(count, members + 2, "everybody is there");
     println!("all members listed after {:.2?}", begun.elapsed());
     report("used", &server);
-    for peer in &peers {
-        let requests = peer.requests("/").len();
-        println!("requests to {}: {requests}", peer.name());
-    }
 }
 
 fn join(user: &User, room: &str, via: &str) {
@@ -246,26 +255,64 @@ impl Room {
                 "prev_events": [last], "auth_events": auth_events,
             }}))
         });
-        let list = |events: &[Pdu]| -> String {
-            let texts: Vec<&str> = events.iter().map(Pdu::json).collect();
-            texts.join(",")
+        let is_member = |pdu: &&Pdu| pdu.event_type() == "m.room.member";
+        let founders = &self.state[..4];
+        // All but the members, and of these the founder.
+        let mut few: Vec<&Pdu> = self.state.iter().filter(|pdu| !is_member(pdu)).collect();
+        few.push(&self.state[1]);
+        let all: Vec<&Pdu> = self.state.iter().collect();
+        let chain: Vec<&Pdu> = self.auth_chain.iter().chain(founders).collect();
+        let few_chain: Vec<&Pdu> = founders.iter().collect();
+        let entry = |omitted: bool, chain: &[&Pdu], state: &[&Pdu]| {
+            let body = format!(
+                r#"{{"members_omitted":{omitted},"servers_in_room":["{name}"],"origin":"{name}","auth_chain":[{}],"state":[{}]}}"#,
+                texts(chain),
+                texts(state),
+                name = peer.name(),
+            );
+            println!("an answer to send_join has {} MiB", body.len() >> 20);
+            Arc::<[u8]>::from(body.into_bytes())
         };
-        let mut chain = self.auth_chain;
-        chain.extend_from_slice(&self.state[..4]);
-        let body = format!(
-            r#"{{"members_omitted":false,"origin":"{}","auth_chain":[{}],"state":[{}]}}"#,
-            peer.name(),
-            list(&chain),
-            list(&self.state)
-        );
-        println!("the answer to send_join has {} MiB", body.len() >> 20);
-        let body: Arc<[u8]> = Arc::from(body.into_bytes());
-        peer.on("PUT", "/_matrix/federation/v2/send_join/", move |_| {
-            PeerAnswer {
-                status: 200,
-                content_type: "application/json".to_owned(),
-                body: body.to_vec(),
-            }
+        let (whole, without) = (entry(false, &chain, &all), entry(true, &few_chain, &few));
+        peer.on("PUT", "/_matrix/federation/v2/send_join/", move |request| {
+            let omits = request
+                .query("omit_members")
+                .iter()
+                .any(|asked| asked == "true");
+            answer(if omits { &without } else { &whole })
         });
+        let state = format!(
+            r#"{{"pdus":[{}],"auth_chain":[{}]}}"#,
+            texts(&all),
+            texts(&chain)
+        );
+        let state: Arc<[u8]> = Arc::from(state.into_bytes());
+        peer.on("GET", "/_matrix/federation/v1/state/", move |_| {
+            answer(&state)
+        });
+        let ids = |events: &[&Pdu]| -> Vec<String> {
+            events
+                .iter()
+                .map(|pdu| pdu.event_id().to_string())
+                .collect()
+        };
+        let ids = json!({"pdu_ids": ids(&all), "auth_chain_ids": ids(&chain)}).to_string();
+        let ids: Arc<[u8]> = Arc::from(ids.into_bytes());
+        peer.on("GET", "/_matrix/federation/v1/state_ids/", move |_| {
+            answer(&ids)
+        });
+    }
+}
+
+fn texts(events: &[&Pdu]) -> String {
+    let texts: Vec<&str> = events.iter().map(|pdu| pdu.json()).collect();
+    texts.join(",")
+}
+
+fn answer(body: &Arc<[u8]>) -> PeerAnswer {
+    PeerAnswer {
+        status: 200,
+        content_type: "application/json".to_owned(),
+        body: body.to_vec(),
     }
 }

@@ -7,6 +7,7 @@ use event::auth::Membership;
 use http::StatusCode;
 use node::{Guard, Lock, Touched};
 use rooms::aliases::{self, Alias};
+use rooms::policy::SignedEvents;
 use rooms::{RoomWriter, Sender, members, visibility};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -103,21 +104,33 @@ async fn remove(
 ) -> Result<JsonBytes, ApiError> {
     check_own(&app, &session, &alias)?;
     let node = app.node();
-    let alias_guard = node.lock(Lock::Alias(alias.clone())).await;
-    let (room_guard, found) = locked(&app, &alias).await?;
-    let (me, room) = (sender(&session), found.room);
-    let mut txn = node.begin();
-    let touched = node.write_room(&mut txn, room, |writer| -> Result<(), ApiError> {
-        let is_own = found.creator == me.user || session.admin;
-        if !is_own && !has_power(writer, me)? {
-            return Err(ApiError::forbidden("The alias is another user's"));
+    let me = sender(&session);
+    let mut signed = SignedEvents::default();
+    loop {
+        let alias_guard = node.lock(Lock::Alias(alias.clone())).await;
+        let (room_guard, found) = locked(&app, &alias).await?;
+        let mut txn = node.begin();
+        let remove = |writer: &mut RoomWriter<'_>| -> Result<(), ApiError> {
+            let is_own = found.creator == me.user || session.admin;
+            if !is_own && !has_power(writer, me)? {
+                return Err(ApiError::forbidden("The alias is another user's"));
+            }
+            aliases::remove(writer.txn(), &alias)?;
+            Ok(aliases::retract(writer, me, &alias)?)
+        };
+        let error = match node.write_signed(&mut txn, found.room, &mut signed, remove) {
+            Ok((_, touched)) => {
+                node.commit_room((alias_guard, room_guard), txn, touched)
+                    .await?;
+                return Ok(JsonBytes::EMPTY);
+            }
+            Err(error) => error,
+        };
+        drop((txn, room_guard, alias_guard));
+        if !node.have_signed(&mut signed).await? {
+            return Err(error);
         }
-        aliases::remove(writer.txn(), &alias)?;
-        Ok(aliases::retract(writer, me, &alias)?)
-    })?;
-    node.commit_room((alias_guard, room_guard), txn, touched.1)
-        .await?;
-    Ok(JsonBytes::EMPTY)
+    }
 }
 
 /// Whether the user may set the room's canonical alias, and so may do with its aliases as they please.

@@ -8,6 +8,7 @@ use axum::routing::post;
 use event::{RoomVersion, identifier};
 use names::UserSn;
 use node::NodeError;
+use node::federation::Address;
 use node::room::CreateRoom;
 use rooms::create::{InitialState, Preset};
 use serde::Deserialize;
@@ -15,8 +16,9 @@ use serde_json::{Map, Value, json};
 
 use crate::app::App;
 use crate::auth::Session;
-use crate::client::membership::{must_accept_invites, no_third_party_invites};
-use crate::client::room_names::user;
+use crate::client::address_invites::{AddressParts, invite_address};
+use crate::client::membership::must_accept_invites;
+use crate::client::room_names::{room, user};
 use crate::error::{ApiError, ErrCode};
 use crate::json::{Json, JsonBody};
 use crate::limits::{Class, Key};
@@ -60,7 +62,7 @@ struct Body {
     name: Option<String>,
     topic: Option<String>,
     invite: Option<Vec<String>>,
-    invite_3pid: Option<Vec<Value>>,
+    invite_3pid: Option<Vec<AddressParts>>,
     room_version: Option<String>,
     creation_content: Option<Map<String, Value>>,
     initial_state: Option<Vec<StateEvent>>,
@@ -72,10 +74,13 @@ struct Body {
 /// Users who may be invited at once.
 const MOST_INVITED: usize = 500;
 
+/// Addresses that may be invited at once: each is a few requests to an identity server.
+const MOST_ADDRESSES: usize = 20;
+
 async fn create(
     State(app): State<App>,
     session: Session,
-    JsonBody(body): JsonBody<Body>,
+    JsonBody(mut body): JsonBody<Body>,
 ) -> Result<Json<Value>, ApiError> {
     session.must_not_be_suspended()?;
     if !app.config().rooms.allow_creation && !session.admin {
@@ -83,9 +88,27 @@ async fn create(
     }
     app.limiter()
         .check(Class::CreateRoom, Key::Name(&session.user_id))?;
+    let addresses = addresses(&app, &session, body.invite_3pid.take().unwrap_or_default())?;
+    let is_direct = body.is_direct.unwrap_or_default();
     let request = request_of(&app, &session, body)?;
     match app.node().create_room(request).await {
-        Ok(room_id) => Ok(Json(json!({ "room_id": room_id }))),
+        Ok(room_id) => {
+            for address in &addresses {
+                let room = room(&app, &room_id)?;
+                // The room is there: who can't be invited now can be invited again.
+                if let Err(error) =
+                    invite_address(&app, &session, room, address, None, is_direct).await
+                {
+                    let (status, why) = (error.status(), error.message());
+                    tracing::info!(room_id, why, "the room was made, but not an invitation");
+                    if status.is_server_error() {
+                        // The identity server does not answer: nor would it for the others.
+                        break;
+                    }
+                }
+            }
+            Ok(Json(json!({ "room_id": room_id })))
+        }
         Err(NodeError::Rooms(rooms::Error::NotAllowed(why))) => Err(ApiError::new(
             ErrCode::InvalidRoomState,
             format!("The room can't be made so: {why}"),
@@ -108,9 +131,6 @@ fn request_of(app: &App, session: &Session, body: Body) -> Result<CreateRoom, Ap
     let published = visibility == Visibility::Public;
     if published && !app.config().rooms.allow_publishing {
         return Err(ApiError::forbidden("Rooms are not published here"));
-    }
-    if body.invite_3pid.is_some_and(|list| !list.is_empty()) {
-        return Err(no_third_party_invites());
     }
     let alias = body
         .room_alias_name
@@ -140,6 +160,33 @@ fn request_of(app: &App, session: &Session, body: Body) -> Result<CreateRoom, Ap
             .collect(),
         power_level_override: body.power_level_content_override.unwrap_or_default(),
     })
+}
+
+/// The addresses that are invited, if they may be.
+fn addresses(
+    app: &App,
+    session: &Session,
+    invited: Vec<AddressParts>,
+) -> Result<Vec<Address>, ApiError> {
+    if invited.len() > MOST_ADDRESSES {
+        return Err(ApiError::invalid_param(
+            "No more than 20 addresses can be invited with the room",
+        ));
+    }
+    if invited.is_empty() {
+        return Ok(Vec::new());
+    }
+    let addresses: Result<Vec<Address>, ApiError> = invited
+        .into_iter()
+        .map(|invited| invited.checked(app))
+        .collect();
+    let addresses = addresses?;
+    app.limiter().check_many(
+        Class::Invite,
+        Key::Name(&session.user_id),
+        addresses.len() as u32,
+    )?;
+    Ok(addresses)
 }
 
 /// The versions that rooms can be made in.

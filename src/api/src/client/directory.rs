@@ -278,7 +278,7 @@ async fn list(
     }
     match whose.other(&app) {
         Some(server) => page_of(&app, &server, &listing.forwarded()).await,
-        None => own_page(&app, listing.asked()?).await,
+        None => own_page(&app, listing.asked()?, |_| true).await,
     }
 }
 
@@ -293,7 +293,7 @@ async fn search(
     let filtered: Filtered = parse_object_or_empty(&body)?;
     match whose.other(&app) {
         Some(server) => page_of(&app, &server, &parse_object_or_empty(&body)?).await,
-        None => own_page(&app, filtered.asked()?).await,
+        None => own_page(&app, filtered.asked()?, |_| true).await,
     }
 }
 
@@ -310,13 +310,18 @@ async fn page_of(
 ///
 /// # Errors
 /// If it can't be read.
-pub async fn own_page(app: &App, asked: Asked) -> Result<Json<Value>, ApiError> {
+pub async fn own_page(
+    app: &App,
+    asked: Asked,
+    shows: impl Fn(&About) -> bool,
+) -> Result<Json<Value>, ApiError> {
     let node = app.node();
     let view = node.view();
     let page = node
         .run(Lane::Bulk, move || directory::page(&view, &asked))
         .await??;
-    let rooms = page.rooms.iter().map(About::to_json);
+    let rooms = page.rooms.iter().filter(|about| shows(about));
+    let rooms = rooms.map(About::to_json);
     let chunk: Vec<Value> = rooms.map(Value::Object).collect();
     let mut body = json!({ "chunk": chunk, "total_room_count_estimate": page.total });
     for (key, since) in [("next_batch", page.next), ("prev_batch", page.previous)] {

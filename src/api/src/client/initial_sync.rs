@@ -44,7 +44,7 @@ async fn initial_sync(
     Params(room_id): Params<String>,
     Query(asked): Query<Asked>,
 ) -> Result<JsonBytes, ApiError> {
-    let reader = RoomReader::open(&app, &session, &room_id)?;
+    let reader = RoomReader::open_whole(&app, &session, &room_id).await?;
     let limit = asked.limit.unwrap_or(DEFAULT_LIMIT).min(MOST_LIMIT);
     let lane = lane_of(&reader);
     app.node().run(lane, move || render(&reader, limit)).await?

@@ -17,6 +17,7 @@ use serde_json::{Map, Value, json};
 use crate::app::App;
 use crate::auth::{GuestSession, Session};
 use crate::client::room_names::{find_room, resolve, sender};
+use crate::client::room_reader::members_known;
 use crate::error::ApiError;
 use crate::json::{Json, JsonBodyOrEmpty};
 use crate::limits::{Class, Key};
@@ -239,6 +240,9 @@ async fn put(
     action: Action,
     entry: &Entry,
 ) -> Result<Option<String>, Refusal> {
+    if rooms::members::get(&app.node().view(), room, session.user)?.is_none() {
+        members_known(app, room).await?;
+    }
     app.node()
         .change_room(room, |writer| -> Result<Option<String>, Refusal> {
             let me = sender(session);

@@ -78,7 +78,7 @@ async fn all(
     Params(room_id): Params<String>,
     Query(asked): Query<Asked>,
 ) -> Result<JsonBytes, ApiError> {
-    let reader = RoomReader::open(&app, &session, &room_id)?;
+    let reader = RoomReader::open_whole(&app, &session, &room_id).await?;
     let lane = lane_of(&reader);
     let read = move || {
         let places = places(&reader, &asked)?;
@@ -135,7 +135,7 @@ async fn joined(
     session: Session,
     Params(room_id): Params<String>,
 ) -> Result<JsonBytes, ApiError> {
-    let reader = RoomReader::open(&app, &session, &room_id)?;
+    let reader = RoomReader::open_whole(&app, &session, &room_id).await?;
     reader.must_be_joined()?;
     let lane = lane_of(&reader);
     app.node().run(lane, move || render_joined(&reader)).await?

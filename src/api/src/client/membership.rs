@@ -16,7 +16,9 @@ use serde_json::{Map, Value};
 
 use crate::app::App;
 use crate::auth::{GuestSession, Session};
+use crate::client::address_invites::{AddressParts, invite_address};
 use crate::client::room_names::{find_room, room, sender, user};
+use crate::client::room_reader::members_known;
 use crate::error::{ApiError, ErrCode};
 use crate::json::{JsonBody, JsonBodyOrEmpty, JsonBytes};
 use crate::limits::{Class, Key};
@@ -48,7 +50,8 @@ struct Whom {
 struct Invited {
     user_id: Option<String>,
     reason: Option<String>,
-    medium: Option<String>,
+    #[serde(flatten)]
+    address: AddressParts,
 }
 
 async fn invite(
@@ -60,32 +63,63 @@ async fn invite(
     session.must_not_be_suspended()?;
     app.limiter()
         .check(Class::Invite, Key::Name(&session.user_id))?;
-    let Some(user_id) = body.user_id else {
-        if body.medium.is_some() {
-            return Err(no_third_party_invites());
+    let (room, reason) = (room(&app, &room_id)?, body.reason.as_deref());
+    match body.user_id {
+        Some(user_id) => invite_user(&app, &session, room, &user_id, reason, false).await?,
+        None if body.address.says_nothing() => {
+            return Err(ApiError::missing_param("user_id is missing"));
         }
-        return Err(ApiError::missing_param("user_id is missing"));
-    };
-    if identifier::is_user_id(&user_id) && !app.node().names().is_local_id(&user_id) {
-        let reason = body.reason.as_deref();
-        return invite_elsewhere(&app, &session, &room_id, &user_id, reason).await;
+        None => {
+            let address = body.address.checked(&app)?;
+            invite_address(&app, &session, room, &address, reason, false).await?;
+        }
     }
-    let room = room(&app, &room_id)?;
-    let target = user(&app, &user_id)?;
-    must_accept_invites(&app, target)?;
-    let whom = Sender {
-        user: target,
-        user_id: &user_id,
-    };
-    act(&app, &session, room, Action::Invite, whom, body.reason).await
+    Ok(JsonBytes::EMPTY)
 }
 
-/// There is no identity server that could find whom an e-mail address belongs to.
-pub fn no_third_party_invites() -> ApiError {
-    ApiError::new(
-        ErrCode::ThreepidDenied,
-        "This server does not invite by third-party identifiers",
-    )
+/// Invites a user of this server or of another.
+pub async fn invite_user(
+    app: &App,
+    session: &Session,
+    room: RoomSn,
+    user_id: &str,
+    reason: Option<&str>,
+    is_direct: bool,
+) -> Result<(), ApiError> {
+    members_known(app, room).await?;
+    let node = app.node();
+    if identifier::is_user_id(user_id) && !node.names().is_local_id(user_id) {
+        let wanted = InviteElsewhere {
+            room,
+            sender: session.user,
+            sender_id: &session.user_id,
+            target_id: user_id,
+            content: invite_content(reason, is_direct),
+        };
+        // Its number is only given once that server has agreed.
+        return Ok(node.invite_elsewhere(&wanted).await?);
+    }
+    let target = user(app, user_id)?;
+    must_accept_invites(app, target)?;
+    node.change_room(room, |writer| -> Result<(), ApiError> {
+        let target = Sender {
+            user: target,
+            user_id,
+        };
+        let wanted = Change {
+            action: Action::Invite,
+            sender: sender(session),
+            target,
+            profile: member_profile(writer.txn(), target.user)?,
+            reason,
+            is_guest: session.is_guest(),
+            is_direct,
+            custom: None,
+        };
+        change(writer, &wanted)?;
+        Ok(())
+    })
+    .await
 }
 
 /// Refuses invitations that their user does not want at all:
@@ -98,25 +132,6 @@ pub fn must_accept_invites(app: &App, target: UserSn) -> Result<(), ApiError> {
         ));
     }
     Ok(())
-}
-
-/// Invites a user of another server, whose number is only given once that server has agreed.
-async fn invite_elsewhere(
-    app: &App,
-    session: &Session,
-    room_id: &str,
-    target_id: &str,
-    reason: Option<&str>,
-) -> Result<JsonBytes, ApiError> {
-    let wanted = InviteElsewhere {
-        room: room(app, room_id)?,
-        sender: session.user,
-        sender_id: &session.user_id,
-        target_id,
-        content: invite_content(reason, false),
-    };
-    app.node().invite_elsewhere(&wanted).await?;
-    Ok(JsonBytes::EMPTY)
 }
 
 async fn leave(
@@ -203,18 +218,16 @@ async fn act(
     target: Sender<'_>,
     reason: Option<String>,
 ) -> Result<JsonBytes, ApiError> {
+    if target.user != session.user {
+        members_known(app, room).await?;
+    }
     app.node()
         .change_room(room, |writer| -> Result<(), ApiError> {
-            let profile = if action == Action::Invite {
-                member_profile(writer.txn(), target.user)?
-            } else {
-                MemberProfile::default()
-            };
             let wanted = Change {
                 action,
                 sender: sender(session),
                 target,
-                profile,
+                profile: MemberProfile::default(),
                 reason: reason.as_deref(),
                 is_guest: session.is_guest(),
                 is_direct: false,

@@ -2,7 +2,8 @@
 
 pub mod account;
 pub mod account_data;
-pub mod admin;
+pub mod address_invites;
+mod admin;
 pub mod aliases;
 pub mod context;
 pub mod create_room;

@@ -18,9 +18,11 @@ impl From<Error> for ApiError {
             Error::NotAllowed(why) if why.rule.is_of_power_levels_form() => {
                 ApiError::bad_json(message)
             }
-            Error::NotAllowed(_) | Error::Forbidden(_) | Error::NotHere(_) => {
-                ApiError::forbidden(message)
-            }
+            Error::NotAllowed(_)
+            | Error::Forbidden(_)
+            | Error::NotHere(_)
+            | Error::NotRecommended => ApiError::forbidden(message),
+            Error::MembersMissing => ApiError::unavailable(message),
             Error::GuestForbidden => ApiError::guest_access_forbidden(),
             Error::BadEvent(_) => ApiError::bad_json(message),
             Error::TooLarge(_) => ApiError::too_large(message),

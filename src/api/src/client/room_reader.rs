@@ -11,9 +11,12 @@ use event::RoomRules;
 use event::auth::Membership;
 use names::{RoomSn, UserSn};
 use node::NodeError;
+use node::federation::MEMBERS_PATIENCE;
 use rooms::render::{Renderer, Viewer};
 use rooms::visibility::Visibility;
-use rooms::{EventNo, Flags, Point, RoomHead, StoredEvent, event_log, members, relations, state};
+use rooms::{
+    EventNo, Flags, Point, RoomHead, StoredEvent, event_log, members, partial, relations, state,
+};
 use store::View;
 use sync::room_state::{self, Entries, Members};
 use sync::{PaginationToken, filtered};
@@ -22,6 +25,17 @@ use users::filters::RoomEventFilter;
 use crate::app::App;
 use crate::auth::Session;
 use crate::error::ApiError;
+
+/// Waits until all members of a room are known.
+///
+/// # Errors
+/// 503 if they do not become known for long.
+pub async fn members_known(app: &App, room: RoomSn) -> Result<(), ApiError> {
+    match app.node().wait_for_members(room, MEMBERS_PATIENCE).await? {
+        true => Ok(()),
+        false => Err(rooms::Error::MembersMissing.into()),
+    }
+}
 
 /// A room as one user may read it.
 pub struct RoomReader {
@@ -65,6 +79,22 @@ impl RoomReader {
         }
         reader.end = left_at.next();
         Ok(reader)
+    }
+
+    /// Opens a room for what all of its members belong to: if not all of them are known yet, they are waited for.
+    ///
+    /// # Errors
+    /// As [`RoomReader::open`]; 503 if they do not become known for long.
+    pub async fn open_whole(app: &App, session: &Session, room_id: &str) -> Result<Self, ApiError> {
+        let reader = Self::open(app, session, room_id)?;
+        if !partial::is_partial(&reader.view, reader.room)? {
+            return Ok(reader);
+        }
+        let room = reader.room;
+        // A view keeps what is deleted meanwhile.
+        drop(reader);
+        members_known(app, room).await?;
+        Self::open(app, session, room_id)
     }
 
     /// A room without asking whether the user may read it as a whole: for what is judged event by event.

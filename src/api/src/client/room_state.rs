@@ -42,7 +42,7 @@ async fn all(
     GuestSession(session): GuestSession,
     Params(room_id): Params<String>,
 ) -> Result<JsonBytes, ApiError> {
-    let reader = RoomReader::open(&app, &session, &room_id)?;
+    let reader = RoomReader::open_whole(&app, &session, &room_id).await?;
     let lane = lane_of(&reader);
     let read = move || {
         let entries = reader.state_before(reader.end, &Members::All)?;
@@ -84,7 +84,7 @@ async fn without_key(
     Params((room_id, event_type)): Params<(String, String)>,
     Query(asked): Query<Asked>,
 ) -> Result<JsonBytes, ApiError> {
-    entry(&app, &session, &room_id, (&event_type, ""), asked.format)
+    entry(&app, &session, &room_id, (&event_type, ""), asked.format).await
 }
 
 async fn with_key(
@@ -94,17 +94,22 @@ async fn with_key(
     Query(asked): Query<Asked>,
 ) -> Result<JsonBytes, ApiError> {
     let key = (event_type.as_str(), state_key.as_str());
-    entry(&app, &session, &room_id, key, asked.format)
+    entry(&app, &session, &room_id, key, asked.format).await
 }
 
-fn entry(
+async fn entry(
     app: &App,
     session: &Session,
     room_id: &str,
     (event_type, state_key): (&str, &str),
     format: Format,
 ) -> Result<JsonBytes, ApiError> {
-    let reader = RoomReader::open(app, session, room_id)?;
+    let reader = match (event_type, state_key) {
+        ("m.room.member", of) if of != &*session.user_id => {
+            RoomReader::open_whole(app, session, room_id).await?
+        }
+        _ => RoomReader::open(app, session, room_id)?,
+    };
     let unknown = || ApiError::not_found("The room has no such state");
     let no = reader.state(event_type, state_key)?.ok_or_else(unknown)?;
     let event = event_log::get(&reader.view, reader.room, no)?.ok_or_else(unknown)?;

@@ -17,6 +17,7 @@ use crate::app::App;
 use crate::auth::{GuestSession, Session};
 use crate::client::membership::must_accept_invites;
 use crate::client::room_names::{check_alias, resolve, room, sender, user};
+use crate::client::room_reader::members_known;
 use crate::client::send::Timestamp;
 use crate::error::ApiError;
 use crate::json::{Json, JsonBody, parse_object};
@@ -160,6 +161,9 @@ async fn set_member(
         user: target,
         user_id,
     };
+    if target.user != session.user {
+        members_known(app, room).await?;
+    }
     let event_id = app
         .node()
         .change_room(room, |writer| -> Result<String, ApiError> {

@@ -15,6 +15,7 @@ use crate::app::App;
 use crate::auth::Session;
 use crate::client::create_room::offered;
 use crate::client::room_names::find_room;
+use crate::client::room_reader::members_known;
 use crate::error::ApiError;
 use crate::json::{Json, JsonBody};
 use crate::limits::{Class, Key};
@@ -47,8 +48,11 @@ async fn upgrade(
     app.limiter()
         .check(Class::CreateRoom, Key::Name(&session.user_id))?;
     let unknown = || ApiError::not_found("There is no such room");
+    let room = find_room(&app, &room_id)?.ok_or_else(unknown)?;
+    // Who is banned is kept out of the new room as well.
+    members_known(&app, room).await?;
     let request = UpgradeRoom {
-        room: find_room(&app, &room_id)?.ok_or_else(unknown)?,
+        room,
         user: session.user,
         user_id: Arc::clone(&session.user_id),
         version,

@@ -81,6 +81,7 @@ async fn state(
     signed: Signed,
 ) -> Result<JsonBytes, ApiError> {
     let door = RoomDoor::open(&app, &signed, &room_id)?;
+    door.must_know_members()?;
     let read = move || -> Result<Vec<u8>, ApiError> {
         let (view, room) = (&door.view, door.room);
         let found = graph::state_before_event(view, room, &event_id)?;
@@ -104,6 +105,7 @@ async fn state_ids(
     signed: Signed,
 ) -> Result<JsonBytes, ApiError> {
     let door = RoomDoor::open(&app, &signed, &room_id)?;
+    door.must_know_members()?;
     let read = move || -> Result<Vec<u8>, ApiError> {
         let found = graph::state_ids(&door.view, door.room, &event_id)?;
         let StateIds { state, auth_chain } = found.ok_or_else(|| no_event(&event_id))?;

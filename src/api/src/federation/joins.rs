@@ -7,6 +7,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
+use http::StatusCode;
 use node::Lane;
 use node::federation::{EntryRefusal, JoinAnswer};
 use rooms::membership::NotHere;
@@ -53,6 +54,8 @@ impl From<EntryRefusal> for ApiError {
             EntryRefusal::NotHere(NotHere::NobodyMayInvite) => {
                 ApiError::new(ErrCode::UnableToGrantJoin, message)
             }
+            EntryRefusal::MembersMissing => ApiError::new(ErrCode::UnableToGrantJoin, message)
+                .with_status(StatusCode::NOT_FOUND),
             EntryRefusal::Forbidden(_) => ApiError::forbidden(message),
             EntryRefusal::UnknownUser => ApiError::not_found(message),
             EntryRefusal::InviteBlocked => ApiError::new(ErrCode::InviteBlocked, message),

@@ -1,5 +1,6 @@
 //! The server-server API: one file per module of the specification, each with its routes.
 
+pub mod audit;
 pub mod backfill;
 pub mod event_auth;
 pub mod events;
@@ -20,14 +21,21 @@ pub mod third_party_invites;
 pub mod user_devices;
 pub mod user_keys;
 
-use axum::Router;
+use axum::{Router, middleware};
 
 use crate::app::App;
 
 pub use signed::Signed;
 
+/// All endpoints of the server-server API, with the record of what crosses.
+pub fn router(app: &App) -> Router {
+    routes()
+        .layer(middleware::from_fn_with_state(app.clone(), audit::note))
+        .with_state(app.clone())
+}
+
 /// All endpoints of the server-server API.
-pub fn routes() -> Router<App> {
+fn routes() -> Router<App> {
     Router::new()
         .merge(backfill::routes())
         .merge(event_auth::routes())

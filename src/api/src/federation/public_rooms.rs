@@ -4,6 +4,8 @@
 use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
+use rooms::about::About;
+use rooms::directory::Asked;
 use serde_json::Value;
 
 use crate::app::App;
@@ -31,14 +33,19 @@ fn must_be_shared(app: &App) -> Result<(), ApiError> {
 async fn list(
     State(app): State<App>,
     Query(listing): Query<Listing>,
-    _signed: Signed,
+    signed: Signed,
 ) -> Result<Json<Value>, ApiError> {
-    must_be_shared(&app)?;
-    own_page(&app, listing.asked()?).await
+    page_for(&app, &signed, listing.asked()?).await
 }
 
 async fn search(State(app): State<App>, signed: Signed) -> Result<Json<Value>, ApiError> {
-    must_be_shared(&app)?;
     let filtered: Filtered = signed.json()?;
-    own_page(&app, filtered.asked()?).await
+    page_for(&app, &signed, filtered.asked()?).await
+}
+
+/// A page without the rooms that are not shared with the server.
+async fn page_for(app: &App, signed: &Signed, asked: Asked) -> Result<Json<Value>, ApiError> {
+    must_be_shared(app)?;
+    let may_see = |about: &About| app.node().may_share_room(&signed.origin, &about.room_id);
+    own_page(app, asked, may_see).await
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use event::RoomRules;
 use names::RoomSn;
-use rooms::{event_log, server_acl, servers};
+use node::federation::Forbidden;
+use rooms::{event_log, partial, server_acl, servers};
 use store::View;
 
 use crate::app::App;
@@ -62,12 +63,32 @@ impl RoomDoor {
         if !servers::is_joined(&view, room, &origin)? {
             return Err(not_in_room());
         }
+        // A request may name an event alone, whose room the rules of the house have not seen yet.
+        let node = app.node();
+        if node.is_limited_partner(&origin)
+            && !node.may_share_room(&origin, &names::room_id(&view, room)?)
+        {
+            return Err(ApiError::forbidden(Forbidden::Room.to_string()));
+        }
         Ok(Self {
             view,
             room,
             rules,
             origin,
         })
+    }
+
+    /// Refuses what all members of the room belong to, where not all of them are known here yet.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND`: another server can tell.
+    pub fn must_know_members(&self) -> Result<(), ApiError> {
+        match partial::is_partial(&self.view, self.room)? {
+            true => Err(ApiError::not_found(
+                "This server does not know the members of the room yet",
+            )),
+            false => Ok(()),
+        }
     }
 
     /// The room with its rules, as the core writes events by.

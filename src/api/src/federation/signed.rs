@@ -11,12 +11,13 @@ use bytes::Bytes;
 use event::VerifyKey;
 use event::identifier::is_server_name;
 use http::{HeaderMap, header};
-use node::federation::{Direction, Forbidden};
+use node::federation::Forbidden;
 use remote::authorization::{Authorization, signed_bytes};
 use serde::Deserialize;
 
 use crate::app::App;
 use crate::error::{ApiError, ErrCode};
+use crate::federation::audit::Seen;
 use crate::json::{parse_object_or_empty, read_body};
 use crate::limits::{Class, Key};
 use crate::request::Arrival;
@@ -82,6 +83,7 @@ async fn authenticate(request: Request, app: &App) -> Result<Signed, ApiError> {
         read_body(request).await?;
         return Err(held_back);
     }
+    let seen = request.extensions().get::<Seen>().cloned();
     let method = request.method().clone();
     let original = request.extensions().get::<OriginalUri>();
     let uri = original.map_or_else(|| request.uri().clone(), |uri| uri.0.clone());
@@ -104,7 +106,10 @@ async fn authenticate(request: Request, app: &App) -> Result<Signed, ApiError> {
     });
     let signed = signed.await??;
     verify(app, &account, &claims, signed).await?;
-    node.judge_request(Direction::In, &origin, target)
+    if let Some(seen) = seen {
+        seen.is(&origin, &body);
+    }
+    node.judge_request(&origin, target)
         .map_err(|reason| ApiError::forbidden(reason.to_string()))?;
     Ok(Signed { origin, body })
 }

@@ -1,6 +1,8 @@
 //! One level of a space.
 //! <https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1hierarchyroomid>
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
@@ -39,9 +41,13 @@ async fn level(
     let view = app.node().view();
     let known = app.node().names().known_room(&view, &room_id)?;
     let (root, origin) = (known.ok_or_else(no_room)?, signed.origin);
-    let read = move || for_server(&view, root, &origin, wanted.suggested_only);
+    let asking = Arc::clone(&origin);
+    let read = move || for_server(&view, root, &asking, wanted.suggested_only);
     let level = app.node().run(Lane::Bulk, read).await??;
-    let level = level.ok_or_else(no_room)?;
+    let mut level = level.ok_or_else(no_room)?;
+    let is_shared = |room_id: &str| app.node().may_share_room(&origin, room_id);
+    level.children.retain(|about| is_shared(&about.room_id));
+    level.inaccessible.retain(|room_id| is_shared(room_id));
     let mut out = Vec::with_capacity(4096);
     out.extend_from_slice(b"{\"room\":");
     write_room(&mut out, &level.room)?;

@@ -39,7 +39,9 @@ struct KeyQuery {
 }
 
 async fn query(State(app): State<App>, signed: Signed) -> Result<JsonBytes, ApiError> {
-    let body: KeyQuery = signed.json()?;
+    let mut body: KeyQuery = signed.json()?;
+    body.device_keys
+        .retain(|user_id, _| app.node().may_share_user(&signed.origin, user_id));
     if body.device_keys.len() <= MOST_USERS_INLINE {
         return render(&app, &body).map(JsonBytes);
     }
@@ -70,7 +72,9 @@ struct Claim {
 }
 
 async fn claim(State(app): State<App>, signed: Signed) -> Result<Json<Value>, ApiError> {
-    let body: Claim = signed.json()?;
+    let mut body: Claim = signed.json()?;
+    body.one_time_keys
+        .retain(|user_id, _| app.node().may_share_user(&signed.origin, user_id));
     let mut claims = JoinSet::new();
     let mut claimed = Map::new();
     for (user_id, wanted) in body.one_time_keys {

@@ -159,7 +159,7 @@ fn public_keys(content: &str) -> Vec<VerifyKey> {
         .into_iter()
         .chain(list.filter_map(|entry| json::member(entry, "public_key")))
         .filter_map(json::string)
-        .filter_map(|key| VerifyKey::from_base64(&key))
+        .filter_map(|key| VerifyKey::from_any_base64(&key))
         .collect()
 }
 

@@ -188,7 +188,7 @@ fn stats(node: &Node, out: Output<'_>) -> Result<(), ExecuteError> {
 }
 
 /// A line for each job that is not done: what it does, for whom, when it was scheduled in seconds since 1970, and how many
-/// rooms it has changed.
+/// rooms it has changed. Of a room whose members are fetched: its id, when it was entered, and how many events wait for them.
 fn jobs(node: &Node, out: Output<'_>) -> Result<(), ExecuteError> {
     let view = node.view();
     for (job, progress) in node::jobs::list(&view)? {
@@ -198,6 +198,13 @@ fn jobs(node: &Node, out: Output<'_>) -> Result<(), ExecuteError> {
             names::user_id(&view, job.task.user())?,
             progress.scheduled_ms / 1000,
             progress.steps
+        ));
+    }
+    for room in node::federation::partial_rooms(&view)? {
+        let entered = room.entered_ms / 1000;
+        out.print(format!(
+            "fetch_members\t{}\t{entered}\t{}",
+            room.room_id, room.held
         ));
     }
     Ok(())

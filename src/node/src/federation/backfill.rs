@@ -12,6 +12,7 @@ use rooms::{RoomWriter, event_log, graph, servers};
 use store::Read;
 
 use super::ingest::Ingest;
+use super::partial::MEMBERS_PATIENCE;
 use crate::room::touched;
 use crate::{Lane, Lock, Node, NodeError};
 
@@ -65,6 +66,9 @@ impl Node {
         let view = self.view();
         if event_log::first(&view, room)? != first_before {
             return Ok(true);
+        }
+        if !self.wait_for_members(room, MEMBERS_PATIENCE).await? {
+            return Ok(false);
         }
         let gaps = gaps(&view, room)?;
         if gaps.is_empty() {

@@ -191,7 +191,7 @@ impl Node {
                 pass_over(origin, "m.presence", &"there is no such presence");
                 continue;
             };
-            let touched = self.sharing_with(&view, user, &mut looks)?;
+            let touched = self.sharing_with(&view, origin, user, &mut looks)?;
             let known = self.memory.presence.get(user);
             if touched.users.is_empty() && known.is_none() {
                 continue;
@@ -234,20 +234,25 @@ impl Node {
         Ok(())
     }
 
-    /// The local users who share a room with a user of another server.
+    /// The local users who share a room with a user of another server, of the rooms that are shared with that.
     fn sharing_with(
         &self,
         view: &View,
+        origin: &str,
         user: UserSn,
         looks: &mut usize,
     ) -> Result<Touched, NodeError> {
         let mut all = roaring::RoaringBitmap::new();
+        let is_limited = self.is_limited_partner(origin);
         for row in followed::rooms_of(view, user) {
             let (room, _) = row?;
             if *looks == 0 {
                 break;
             }
             *looks -= 1;
+            if is_limited && !self.may_share_room(origin, &names::room_id(view, room)?) {
+                continue;
+            }
             self.audience
                 .with(|| self.store.head(), room, |joined| all |= joined)?;
         }
@@ -257,7 +262,7 @@ impl Node {
         })
     }
 
-    /// A room that is known here and admits the server.
+    /// A room that is known here, admits the server, and is shared with it.
     fn open_to(
         &self,
         view: &View,
@@ -267,7 +272,8 @@ impl Node {
         let Some(room) = self.names.known_room(view, room_id)? else {
             return Ok(None);
         };
-        let admits = server_acl::allows(view, &self.rooms_cache, room, origin)?;
+        let admits = self.may_share_room(origin, room_id)
+            && server_acl::allows(view, &self.rooms_cache, room, origin)?;
         Ok(admits.then_some(room))
     }
 

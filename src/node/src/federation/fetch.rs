@@ -157,6 +157,18 @@ impl Node {
         room_id: &str,
         event_id: &str,
     ) -> Result<Vec<Bytes>, NodeError> {
+        let (mut events, chain) = self.fetch_state_parts(peer, room_id, event_id).await?;
+        events.extend(chain);
+        Ok(events)
+    }
+
+    /// The same, the state and its auth chain apart.
+    pub(crate) async fn fetch_state_parts(
+        &self,
+        peer: &str,
+        room_id: &str,
+        event_id: &str,
+    ) -> Result<(Vec<Bytes>, Vec<Bytes>), NodeError> {
         #[derive(Deserialize)]
         struct Answer<'a> {
             #[serde(borrow)]
@@ -170,11 +182,7 @@ impl Node {
             .timeout(LONG_PATIENCE)
             .max_answer(MOST_STATE_BYTES);
         let answer = self.remote().call(peer, request).await?;
-        let Answer {
-            mut pdus,
-            auth_chain,
-        } = read(&answer)?;
-        pdus.extend(auth_chain);
-        Ok(parts(&answer, &pdus))
+        let Answer { pdus, auth_chain } = read(&answer)?;
+        Ok((parts(&answer, &pdus), parts(&answer, &auth_chain)))
     }
 }

@@ -6,6 +6,7 @@
 //! - No lock is held while a peer is waited for; so a slow peer delays what it sent itself and nothing else.
 //! - The rounds of fetching, the events fetched and the time are bounded for each call.
 //! - What was kept before something could not be fetched stays: asked again, it is known.
+//! - Of a room whose members are not all known nothing is fetched here: what can't be judged yet is held ([`rooms::partial`]).
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use bytes::Bytes;
 use event::{EventId, RoomRules};
 use names::RoomSn;
 use rooms::ingest::{self, Arrival, Need, Received, Refusal, Verdict, Verified};
-use rooms::{RoomWriter, event_log};
+use rooms::{RoomWriter, event_log, partial};
 use store::Read;
 use tokio::task::JoinSet;
 
@@ -97,6 +98,8 @@ pub(super) struct Ingest<'a> {
     tells_no_chains: bool,
     /// Events that could not be had, or what they need: not asked for again.
     lost: HashSet<EventId>,
+    /// What can't be judged before the room's members are known is held.
+    holds: bool,
     until: Instant,
 }
 
@@ -113,20 +116,27 @@ impl Node {
         events: Vec<Verified>,
     ) -> Result<Outcomes, NodeError> {
         let mut ingest = Ingest::new(self, room, room_id, peer)?;
-        let items = events.into_iter().map(|event| Item {
-            event,
-            way: Way::Live,
-            is_asked: true,
-        });
-        ingest.run(items.collect()).await
+        let events = self.with_opinions(room, ingest.rules, events).await?;
+        ingest.run(live(events)).await
     }
 }
 
+/// Events that were sent.
+fn live(events: Vec<Verified>) -> VecDeque<Item> {
+    let items = events.into_iter().map(|event| Item {
+        event,
+        way: Way::Live,
+        is_asked: true,
+    });
+    items.collect()
+}
+
 impl Node {
-    /// Takes in one event that has to count.
+    /// Takes in one event that has to count. It is not held where the members of its room are not known.
     ///
     /// # Errors
-    /// As [`Node::take_in`]; and [`rooms::Error::NotAllowed`] if it does not.
+    /// As [`Node::take_in`]; [`rooms::Error::NotAllowed`], [`rooms::Error::NotRecommended`] if it does not count;
+    /// [`NodeError::MembersMissing`].
     pub async fn take_in_one(
         self: &Arc<Self>,
         room: RoomSn,
@@ -158,18 +168,9 @@ impl Node {
 
 impl Ingest<'_> {
     async fn must_count(mut self, event: Verified) -> Result<(), NodeError> {
-        let item = Item {
-            event,
-            way: Way::Live,
-            is_asked: true,
-        };
-        for (_, outcome) in self.run([item].into()).await? {
-            match outcome? {
-                Verdict::Accepted => {}
-                Verdict::Rejected(error) | Verdict::SoftFailed(error) => {
-                    return Err(rooms::Error::NotAllowed(error).into());
-                }
-            }
+        self.holds = false;
+        for (_, outcome) in self.run(live(vec![event])).await? {
+            outcome?.must_count()?;
         }
         Ok(())
     }
@@ -199,6 +200,7 @@ impl<'a> Ingest<'a> {
             gap_rounds: 0,
             tells_no_chains: false,
             lost: HashSet::new(),
+            holds: true,
             until: Instant::now() + PATIENCE,
         })
     }
@@ -215,9 +217,19 @@ impl<'a> Ingest<'a> {
             }
             outcomes.extend(kept.outcomes);
             let Some(need) = kept.need else { continue };
+            if !matches!(need, Need::Users(_)) && self.lacks_members()? {
+                outcomes.extend(self.hold(&mut items).await?);
+                continue;
+            }
             let Some(item) = items.pop_front() else {
                 continue;
             };
+            if let Need::Opinion(server) = &need {
+                let event = item.event;
+                let event = self.node.with_opinion(server, self.rules, event).await;
+                items.push_front(Item { event, ..item });
+                continue;
+            }
             match self.provide(&item, need).await {
                 Ok(Provided { before, way }) => {
                     items.push_front(Item { way, ..item });
@@ -237,6 +249,34 @@ impl<'a> Ingest<'a> {
                 }
             }
         }
+        Ok(outcomes)
+    }
+
+    /// Whether the room's members are not all known.
+    fn lacks_members(&self) -> Result<bool, NodeError> {
+        Ok(partial::is_partial(&self.node.store().head(), self.room)?)
+    }
+
+    /// Holds events until the room's members are known: the first, which can't be judged before, and the others, which most
+    /// likely follow it. Leaves them if the members are known by now.
+    async fn hold(&self, items: &mut VecDeque<Item>) -> Result<Outcomes, NodeError> {
+        let guard = self.node.lock(Lock::Room(self.room)).await;
+        let mut txn = self.node.begin();
+        if !partial::is_partial(&txn, self.room)? {
+            return Ok(Outcomes::new());
+        }
+        let mut outcomes = Outcomes::new();
+        for item in items.drain(..) {
+            let pdu = item.event.pdu();
+            let is_held = self.holds && partial::hold(&mut txn, self.room, self.peer, pdu)?;
+            if self.holds && !is_held {
+                tracing::debug!(room = self.room_id, event = %pdu.event_id(), "there is no place to hold an event");
+            }
+            if item.is_asked {
+                outcomes.push((pdu.event_id().clone(), Err(NodeError::MembersMissing)));
+            }
+        }
+        self.node.commit(guard, txn, Touched::nobody()).await?;
         Ok(outcomes)
     }
 
@@ -300,7 +340,7 @@ impl<'a> Ingest<'a> {
         let event_id = item.event.pdu().event_id();
         let missing = match &need {
             Need::AuthEvents(missing) | Need::State(missing) => missing.as_slice(),
-            Need::Users(_) | Need::PrevEvents(_) => &[],
+            Need::Users(_) | Need::PrevEvents(_) | Need::Opinion(_) | Need::Members => &[],
         };
         if missing.iter().any(|id| self.lost.contains(id)) {
             return Err(NodeError::Unobtainable("it rests on what can't be had"));
@@ -310,6 +350,9 @@ impl<'a> Ingest<'a> {
                 self.node.names().number_users(self.node.store(), &users)?;
                 Ok(Provided::same(item))
             }
+            Need::Opinion(_) => Ok(Provided::same(item)),
+            // They became known between two looks.
+            Need::Members => Ok(Provided::same(item)),
             Need::PrevEvents(_) => self.fill_gap(item).await,
             // What it follows brings most of what authorises it.
             Need::AuthEvents(_) if self.follows_a_gap(item)? => self.fill_gap(item).await,
@@ -445,6 +488,7 @@ impl<'a> Ingest<'a> {
             }
             return Ok(None);
         }
+        let events = node.with_opinions(self.room, self.rules, events).await?;
         let before = events.into_iter().map(|event| Item {
             event,
             way: Way::Live,
@@ -667,7 +711,9 @@ fn receive(
             Err(error @ rooms::Error::BadEvent(_)) => Err(error.into()),
             Err(error) => return Err(error.into()),
         };
-        if let Ok(Verdict::Rejected(error) | Verdict::SoftFailed(error)) = &outcome {
+        if let Ok(verdict) = &outcome
+            && let Err(error) = verdict.clone().must_count()
+        {
             let event = item.event.pdu().event_id();
             tracing::debug!(%event, %error, "an event does not count");
         }

@@ -12,13 +12,14 @@ use event::auth::Membership;
 use event::{AuthEvent, EventIdFormat, Pdu, RoomRules, RoomVersion, identifier, json};
 use names::{RoomSn, UserSn};
 use remote::{RemoteError, Request, path};
-use rooms::ingest::{Arrival, Need, Received, Verdict, Verified};
+use rooms::ingest::{Arrival, Need, Received, Verified};
 use rooms::membership::{MemberProfile, member_content};
 use rooms::template::sealed;
 use rooms::{Outline, RoomWriter, members};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::federation::Forbidden;
 use crate::federation::fetch::read;
 use crate::federation::leave::is_unknown_endpoint;
 use crate::{Lock, Node, NodeError};
@@ -79,6 +80,11 @@ impl Node {
         target_id: &str,
         content: &str,
     ) -> Result<(), NodeError> {
+        let server = identifier::domain(target_id).unwrap_or_default();
+        if !self.may_share_user(server, sender_id) {
+            let why = Forbidden::User.to_string();
+            return Err(RemoteError::NotAllowed(why).into());
+        }
         let made = self.sealed_invite(room, sender_id, target_id, content);
         let Some((rules, pdu)) = made.await? else {
             return Ok(());
@@ -86,15 +92,14 @@ impl Node {
         let unsigned = Unsigned {
             rules,
             described: self.described_to_invited(room, sender_id)?,
-            pdu,
+            pdu: self.signed_for_room(room, rules, pdu).await?,
         };
-        let server = identifier::domain(target_id).unwrap_or_default();
         let signed = self.ask_to_sign(server, &unsigned).await?;
         let verified = self
             .verify_one(rules, Bytes::from(signed))
             .await
             .map_err(not_signed)?;
-        self.take_in_own(room, &verified).await
+        self.take_in_own(room, rules, &verified).await
     }
 
     /// Takes in an event that was made here and signed elsewhere as well, and sends it to the servers of the room. Nothing
@@ -102,13 +107,15 @@ impl Node {
     pub(crate) async fn take_in_own(
         &self,
         room: RoomSn,
+        rules: &'static RoomRules,
         event: &Verified,
     ) -> Result<(), NodeError> {
+        let mut event = event.clone();
         let is_own = self.names().is_local_id(event.pdu().sender());
-        for _ in 0..2 {
+        for _ in 0..3 {
             let guard = self.lock(Lock::Room(room)).await;
             let mut txn = self.begin();
-            let receive = |writer: &mut RoomWriter<'_>| writer.receive(event, Arrival::Live);
+            let receive = |writer: &mut RoomWriter<'_>| writer.receive(&event, Arrival::Live);
             let (received, mut touched) = self.write_room(&mut txn, room, receive)?;
             match received {
                 Received::Need(Need::Users(users)) => {
@@ -116,12 +123,15 @@ impl Node {
                     self.names().number_users(self.store(), &users)?;
                     continue;
                 }
+                Received::Need(Need::Opinion(server)) => {
+                    drop((txn, guard));
+                    event = self.with_opinion(&server, rules, event).await;
+                    continue;
+                }
                 Received::Need(_) => break,
                 Received::Known(_) => {}
                 Received::Stored { verdict, .. } => {
-                    if let Verdict::Rejected(error) | Verdict::SoftFailed(error) = verdict {
-                        return Err(rooms::Error::NotAllowed(error).into());
-                    }
+                    verdict.must_count()?;
                     if !is_own {
                         // Made in the name of a user of another server.
                         let event_id = event.pdu().event_id();

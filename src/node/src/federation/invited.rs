@@ -15,7 +15,7 @@ use rooms::{event_log, server_acl};
 use store::Read;
 use users::{account_data, accounts};
 
-use crate::federation::EntryRefusal;
+use crate::federation::{EntryRefusal, Forbidden};
 use crate::{Lock, Node, NodeError, Touched};
 
 /// The most events of `invite_room_state`, and of `knock_room_state`, that are looked at.
@@ -65,6 +65,9 @@ impl Node {
         let rules = version.rules();
         let pdu = checked_invite(self, rules, origin, &invitation)?;
         let target_id = pdu.state_key().unwrap_or_default().to_owned();
+        if !self.may_share_user(origin, &target_id) {
+            return Err(EntryRefusal::Forbidden(Forbidden::User.to_string()));
+        }
         let target = self.invited_user(&target_id)?;
         self.must_be_admitted(origin, &invitation.room_id)?;
         let invalid = |error: NodeError| match error {
@@ -93,7 +96,9 @@ impl Node {
             return match taken_in {
                 Ok(()) => Ok(signed),
                 Err(NodeError::Rooms(error)) => Err(error.into()),
-                Err(NodeError::Unobtainable(_) | NodeError::Remote(_)) => Ok(signed),
+                Err(
+                    NodeError::Unobtainable(_) | NodeError::Remote(_) | NodeError::MembersMissing,
+                ) => Ok(signed),
                 Err(error) => Err(error.into()),
             };
         }

@@ -4,23 +4,28 @@
 //! Users of this server who join one room at the same time go in one after the other: the first enters by another
 //! server, and the rest find the room here.
 //!
-//! A room may be large: its state is checked on all cores and kept in pieces, and entered in one change at the end. What was
-//! kept of a join that ends early is known when it is tried again.
+//! A room may be large: its state is brought here in pieces ([`super::staging`]), and entered in one change at the end. A room
+//! that nothing is known of here is entered without most of its members, where the other server does that: they come
+//! afterwards ([`super::partial`]).
 
-use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use event::{Pdu, RoomRules, RoomVersion};
-use names::{RoomSn, UserSn};
+use names::UserSn;
 use remote::{RemoteError, Request, path};
-use rooms::ingest::{self, Entered, Need, Part, Staging, Verified};
+use rooms::event_log;
+use rooms::ingest::{self, Entered, Need, Verified};
+use rooms::partial::Omitted;
+use rooms::resident::Members;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use super::staging::in_order_of_depth;
+use super::templates::Template;
 use crate::federation::fetch::{MOST_STATE_BYTES, parts, read};
 use crate::room::touched;
 use crate::{Lane, Lock, Node, NodeError};
@@ -34,11 +39,11 @@ const TEMPLATE_PATIENCE: Duration = Duration::from_secs(20);
 /// How long a server may take to answer with the room's state.
 const ENTRY_PATIENCE: Duration = Duration::from_secs(180);
 
-/// Events of a state that are kept in one change.
-const EVENTS_PER_STAGE: usize = 2000;
+/// How long a join waits for the members of a room that was entered without them.
+const SMALL_ROOM_PATIENCE: Duration = Duration::from_millis(500);
 
-/// How often the log tells how far a join is.
-const BETWEEN_TELLING: Duration = Duration::from_secs(1);
+/// Who lets a user into a restricted room.
+const AUTHORISER: &str = "join_authorised_via_users_server";
 
 /// The room versions that this server knows, for `ver`.
 const VERSIONS: [RoomVersion; 12] = RoomVersion::ALL;
@@ -68,13 +73,6 @@ pub struct JoinElsewhere<'a> {
     pub for_authorisation: bool,
 }
 
-/// What `make_join` answers.
-#[derive(Deserialize)]
-struct Template {
-    room_version: Option<String>,
-    event: Map<String, Value>,
-}
-
 /// What `send_join` answers. Version 1 of it has the same in an array after the number 200.
 #[derive(Deserialize)]
 struct Entry<'a> {
@@ -84,6 +82,10 @@ struct Entry<'a> {
     auth_chain: Vec<&'a RawValue>,
     #[serde(borrow)]
     event: Option<&'a RawValue>,
+    #[serde(default)]
+    members_omitted: bool,
+    #[serde(default)]
+    servers_in_room: Vec<String>,
 }
 
 /// The answer of `send_join`, its events still in their bytes.
@@ -91,14 +93,8 @@ struct Received {
     state: Vec<Bytes>,
     auth_chain: Vec<Bytes>,
     event: Option<Bytes>,
-}
-
-/// An event of it.
-struct RawPart {
-    event: Bytes,
-    is_state: bool,
-    is_create: bool,
-    depth: i64,
+    /// If most members are left out.
+    omitted: Option<Omitted>,
 }
 
 impl Received {
@@ -167,13 +163,15 @@ impl Node {
             .call(server, request.timeout(TEMPLATE_PATIENCE))
             .await?;
         let template: Template = read(&answer)?;
-        let version = template.room_version.as_deref().unwrap_or("1");
-        let rules = version
-            .parse::<RoomVersion>()
-            .map_err(|_| rooms::Error::UnsupportedVersion(version.to_owned()))?
-            .rules();
-        let pdu = self.finish_template(rules, join, template.event)?;
-        let received = self.ask_to_join(server, room_id, &pdu).await?;
+        let rules = template.rules()?;
+        let mut content = join.content.clone();
+        if let Some(authoriser) = template.content_str(AUTHORISER) {
+            content.insert(AUTHORISER.to_owned(), authoriser.into());
+        }
+        content.insert("membership".to_owned(), "join".into());
+        let pdu = template.finish(self, room_id, user_id, content)?;
+        let members = self.members_wanted(room_id).await?;
+        let received = self.ask_to_join(server, room_id, &pdu, members).await?;
         if let Some((room, rules)) = self.room_with_rules(room_id)? {
             let join = received.join_event(&pdu);
             let join = self.verify_one(rules, join).await?;
@@ -182,41 +180,25 @@ impl Node {
         self.enter(server, rules, room_id, pdu, received).await
     }
 
-    /// Makes the join from a template: of that only what says where in the room it goes, and who lets it in.
-    fn finish_template(
-        &self,
-        rules: &'static RoomRules,
-        join: &JoinElsewhere<'_>,
-        mut event: Map<String, Value>,
-    ) -> Result<Pdu, NodeError> {
-        const AUTHORISER: &str = "join_authorised_via_users_server";
-        let mut content = join.content.clone();
-        if let Some(authoriser) = event
-            .get("content")
-            .and_then(|content| content.get(AUTHORISER))
-        {
-            content.insert(AUTHORISER.to_owned(), authoriser.clone());
+    /// Whether a room may be given without its members: if nothing is known of it here. A state of it that is here already may
+    /// differ from the one that is given, and then it matters who is a member.
+    async fn members_wanted(&self, room_id: &str) -> Result<Members, NodeError> {
+        let head = self.store().head();
+        let is_known = match names::room_sn(&head, room_id)? {
+            Some(room) => event_log::head(&head, room)?.map(|_| room),
+            None => None,
+        };
+        let Some(room) = is_known else {
+            return Ok(match self.config().federation.faster_joins {
+                true => Members::Omitted,
+                false => Members::All,
+            });
+        };
+        if self.room_with_rules(room_id)?.is_none() {
+            // It was left before its members were known.
+            self.give_up_members(room).await?;
         }
-        content.insert("membership".to_owned(), "join".into());
-        let first_format = rules.event_id == event::EventIdFormat::Chosen;
-        event.retain(|key, _| matches!(key.as_str(), "auth_events" | "prev_events" | "depth"));
-        if first_format {
-            let random = u64::from_be_bytes(self.random());
-            let id = format!("${random:x}{:x}:{}", self.now_ms(), self.server_name());
-            event.insert("event_id".to_owned(), id.into());
-        }
-        event.insert("type".to_owned(), "m.room.member".into());
-        event.insert("room_id".to_owned(), join.room_id.into());
-        event.insert("sender".to_owned(), join.user_id.into());
-        event.insert("state_key".to_owned(), join.user_id.into());
-        event.insert("content".to_owned(), Value::Object(content));
-        event.insert("origin_server_ts".to_owned(), self.now_ms().into());
-        event.insert("origin".to_owned(), self.server_name().into());
-        let bad = |why: String| NodeError::Remote(RemoteError::BadAnswer(why));
-        let text = Value::Object(event).to_string();
-        let signed = event::hash_and_sign(rules, &text, self.signing_key())
-            .map_err(|error| bad(error.to_string()))?;
-        Pdu::from_federation(rules, signed.as_bytes()).map_err(|error| bad(error.to_string()))
+        Ok(Members::All)
     }
 
     async fn ask_to_join(
@@ -224,8 +206,13 @@ impl Node {
         server: &str,
         room_id: &str,
         pdu: &Pdu,
+        members: Members,
     ) -> Result<Received, NodeError> {
         let ids = [room_id, pdu.event_id().as_str()];
+        let omit_members = match members {
+            Members::All => "false",
+            Members::Omitted => "true",
+        };
         let request = |version: &str, query: &[(&str, &str)]| {
             let prefix = format!("/_matrix/federation/{version}/send_join");
             Request::put(path(&prefix, &ids, query), pdu.json().to_owned())
@@ -234,7 +221,7 @@ impl Node {
         };
         let answer = self
             .remote()
-            .call(server, request("v2", &[("omit_members", "false")]))
+            .call(server, request("v2", &[("omit_members", omit_members)]))
             .await;
         let (answer, is_second) = match answer {
             Err(RemoteError::Refused {
@@ -250,13 +237,27 @@ impl Node {
             state,
             auth_chain,
             event,
+            members_omitted,
+            servers_in_room,
         } = if is_second {
             read(&answer)?
         } else {
             let (_, entry): (u16, Entry<'_>) = read(&answer)?;
             entry
         };
+        let omitted = match (members_omitted, members) {
+            (false, _) => None,
+            (true, Members::Omitted) => Some(Omitted {
+                by: server.to_owned(),
+                servers: servers_in_room,
+            }),
+            (true, Members::All) => {
+                let why = "the members were left out, which nobody asked for";
+                return Err(RemoteError::BadAnswer(why.to_owned()).into());
+            }
+        };
         Ok(Received {
+            omitted,
             state: parts(&answer, &state),
             auth_chain: parts(&answer, &auth_chain),
             event: event.and_then(|event| parts(&answer, &[event]).pop()),
@@ -275,8 +276,12 @@ impl Node {
         let started = Instant::now();
         let join = self.verify_one(rules, received.join_event(&pdu)).await?;
         let Received {
-            state, auth_chain, ..
+            state,
+            auth_chain,
+            omitted,
+            ..
         } = received;
+        let is_partial = omitted.is_some();
         if join.pdu().event_id() != pdu.event_id() {
             let why = "another event than the join that was sent";
             return Err(RemoteError::BadAnswer(why.to_owned()).into());
@@ -286,7 +291,7 @@ impl Node {
         let parts = self
             .run(Lane::Bulk, move || in_order_of_depth(state, auth_chain))
             .await?;
-        let staging = self.stage(rules, room, room_id, parts).await?;
+        let staging = self.stage(rules, room, room_id, parts, omitted).await?;
         tracing::info!(
             room = room_id, %server, state = count, left_out = count - staging.state_count(),
             waiting = staging.waiting_count(), ms = started.elapsed().as_millis() as u64,
@@ -320,7 +325,13 @@ impl Node {
                 }
             }
         }
-        tracing::info!(room = room_id, %server, ms = started.elapsed().as_millis() as u64, "entered a room");
+        let ms = started.elapsed().as_millis() as u64;
+        tracing::info!(room = room_id, %server, ms, is_partial, "entered a room");
+        if is_partial {
+            self.complete_in_background(room);
+            // A room that is not large is hardly ever seen without its members.
+            self.wait_for_members(room, SMALL_ROOM_PATIENCE).await?;
+        }
         Ok(())
     }
 
@@ -337,132 +348,9 @@ impl Node {
             None => Err(NodeError::Panicked),
         }
     }
-
-    /// Brings the events of a room that is entered here, some at a time: while some are kept, the next are checked.
-    async fn stage(
-        self: &Arc<Self>,
-        rules: &'static RoomRules,
-        room: RoomSn,
-        room_id: &str,
-        parts: Vec<RawPart>,
-    ) -> Result<Staging, NodeError> {
-        let create = parts.iter().find(|part| part.is_create);
-        let create = create.ok_or_else(|| no_room("the state has no create event"))?;
-        // A copy: the whole answer would stay for it.
-        let create = Bytes::copy_from_slice(&create.event);
-        let create = self.verify_one(rules, create).await?;
-        if create.pdu().room_id() != room_id {
-            return Err(no_room("the create event is of another room"));
-        }
-        let users = ingest::users_without_number(&self.store().head(), [&create])?;
-        self.names().number_users(self.store(), &users)?;
-        let mut staging = Staging::new(create);
-        let count = parts.len();
-        let mut parts = parts.into_iter();
-        let mut verified = Vec::new();
-        let mut told = Instant::now();
-        loop {
-            let next: Vec<RawPart> = parts.by_ref().take(EVENTS_PER_STAGE).collect();
-            let is_last = next.is_empty();
-            (staging, verified) = tokio::try_join!(
-                self.keep_staged(rules, room, staging, verified),
-                self.verified(rules, room_id, next)
-            )?;
-            if is_last {
-                return Ok(staging);
-            }
-            if told.elapsed() > BETWEEN_TELLING {
-                told = Instant::now();
-                let done = count - parts.len();
-                tracing::info!(room = room_id, done, of = count, "entering a room");
-            }
-        }
-    }
-
-    async fn keep_staged(
-        self: &Arc<Self>,
-        rules: &'static RoomRules,
-        room: RoomSn,
-        mut staging: Staging,
-        parts: Vec<Part>,
-    ) -> Result<Staging, NodeError> {
-        if parts.is_empty() {
-            return Ok(staging);
-        }
-        let _guard = self.lock(Lock::Room(room)).await;
-        let node = Arc::clone(self);
-        let work = move || -> Result<_, NodeError> {
-            let events = parts.iter().map(|part| &part.event);
-            let users = ingest::users_without_number(&node.store().head(), events)?;
-            node.names().number_users(node.store(), &users)?;
-            let mut txn = node.begin();
-            staging.keep(&mut txn, node.room_context(), rules, room, parts)?;
-            // It concerns nobody yet: that it is safe is waited for when the room is entered.
-            node.store().commit(txn)?;
-            Ok(staging)
-        };
-        self.run(Lane::Bulk, work).await?
-    }
-
-    /// Those of the events that hold and are of the room.
-    async fn verified(
-        self: &Arc<Self>,
-        rules: &'static RoomRules,
-        room_id: &str,
-        parts: Vec<RawPart>,
-    ) -> Result<Vec<Part>, NodeError> {
-        let mut good = Vec::with_capacity(parts.len());
-        let (events, of_state): (Vec<Bytes>, Vec<bool>) = parts
-            .into_iter()
-            .map(|part| (part.event, part.is_state))
-            .unzip();
-        let verified = self.verify_events(rules, events).await?;
-        for (event, is_state) in verified.into_iter().zip(of_state) {
-            match event {
-                Ok(event) if event.pdu().room_id() == room_id => {
-                    good.push(Part { event, is_state });
-                }
-                Ok(_) => tracing::debug!(room = room_id, "got an event of another room"),
-                Err(error) => tracing::debug!(room = room_id, %error, "got a bad event"),
-            }
-        }
-        Ok(good)
-    }
-}
-
-fn no_room(why: &str) -> NodeError {
-    RemoteError::BadAnswer(why.to_owned()).into()
 }
 
 /// A server that is in the room says no, as opposed to one that can't be reached or does not know the room.
 fn refuses(error: &NodeError) -> bool {
     matches!(error, NodeError::Remote(RemoteError::Refused { status, .. }) if *status != 404 && *status < 500)
-}
-
-/// The events of an answer by depth: nearly always, each comes after what authorises it. What can't be read is left out.
-fn in_order_of_depth(state: Vec<Bytes>, auth_chain: Vec<Bytes>) -> Vec<RawPart> {
-    #[derive(Deserialize)]
-    struct Outline<'a> {
-        #[serde(borrow, rename = "type")]
-        event_type: Cow<'a, str>,
-        depth: i64,
-    }
-    let state = state.into_iter().map(|event| (event, true));
-    let auth_chain = auth_chain.into_iter().map(|event| (event, false));
-    let mut parts = Vec::with_capacity(state.len() + auth_chain.len());
-    for (event, is_state) in state.chain(auth_chain) {
-        let Ok(outline) = serde_json::from_slice::<Outline<'_>>(&event) else {
-            continue;
-        };
-        let is_create = outline.event_type == "m.room.create";
-        let depth = outline.depth;
-        parts.push(RawPart {
-            event,
-            is_state,
-            is_create,
-            depth,
-        });
-    }
-    parts.sort_by_key(|part| part.depth);
-    parts
 }

@@ -1,9 +1,10 @@
 //! The rules of the house for other servers: with whom this server talks at all, and what it shares with whom
-//! (`federation.allow`, `federation.deny`, `[[federation.partner]]`); and the record of what crossed.
+//! (`federation.allow`, `federation.deny`, `[[federation.partner]]`).
 //!
 //! Requests in both directions are judged by their target alone: rooms and users of this server that it names, and
-//! whether it is about files. What a transaction carries is judged where it is made and taken in, by
-//! [`Node::may_share_room`].
+//! whether it is about files. What is in them is judged where it is made and taken in, by [`Node::may_share_room`] and
+//! [`Node::may_share_user`]: events by their room, invitations by the user of this server as well, EDUs by the rooms and
+//! users that they name. In a room that is shared, events of all its members are.
 
 use config::{Federation, Partner};
 use percent_encoding::percent_decode_str;
@@ -37,7 +38,7 @@ pub enum Direction {
 }
 
 impl Direction {
-    fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Direction::In => "in",
             Direction::Out => "out",
@@ -46,24 +47,13 @@ impl Direction {
 }
 
 impl Node {
-    /// Whether a request from or to a server may pass; notes it if the configuration asks for that.
+    /// Whether a request from or to a server may pass.
     ///
     /// # Errors
     /// Why not.
-    pub fn judge_request(
-        &self,
-        direction: Direction,
-        server_name: &str,
-        target: &str,
-    ) -> Result<(), Forbidden> {
+    pub fn judge_request(&self, server_name: &str, target: &str) -> Result<(), Forbidden> {
         let federation = &self.config().federation;
-        judge(
-            federation,
-            self.server_name(),
-            direction,
-            server_name,
-            target,
-        )
+        judge(federation, self.server_name(), server_name, target)
     }
 
     /// Whether events of a room may go to a server and come from it.
@@ -95,34 +85,16 @@ impl Node {
 pub(crate) fn judge(
     federation: &Federation,
     own_name: &str,
-    direction: Direction,
     server_name: &str,
     target: &str,
 ) -> Result<(), Forbidden> {
-    let subject = Subject::of(own_name, target);
-    let judged = permits(federation, server_name, &subject);
-    if federation.audit {
-        let refused = judged.err().map(|reason| reason.to_string());
-        tracing::info!(
-            target: "audit",
-            direction = direction.as_str(),
-            server = server_name,
-            request = subject.endpoint,
-            room = subject.room,
-            user = subject.user,
-            refused,
-        );
-    }
-    judged
-}
-
-fn permits(federation: &Federation, server_name: &str, subject: &Subject) -> Result<(), Forbidden> {
     if !admits(federation, server_name) {
         return Err(Forbidden::Server);
     }
     let Some(partner) = partner(federation, server_name) else {
         return Ok(());
     };
+    let subject = Subject::of(own_name, target);
     if let Some(room) = &subject.room
         && !shares_room(partner, room)
     {
@@ -163,17 +135,17 @@ fn shares_user(partner: &Partner, user_id: &str) -> bool {
 
 /// What a request is about, as far as its target tells.
 #[derive(Debug, PartialEq, Eq)]
-struct Subject {
+pub(super) struct Subject {
     /// The first part of the path after the version: `send`, `make_join`, `media`.
-    endpoint: String,
-    room: Option<String>,
+    pub(super) endpoint: String,
+    pub(super) room: Option<String>,
     /// A user of this server.
-    user: Option<String>,
+    pub(super) user: Option<String>,
     is_media: bool,
 }
 
 impl Subject {
-    fn of(own_name: &str, target: &str) -> Self {
+    pub(super) fn of(own_name: &str, target: &str) -> Self {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let mut subject = Self {
             endpoint: path.split('/').nth(4).unwrap_or_default().to_owned(),
@@ -213,7 +185,7 @@ mod tests {
     }
 
     fn judged(federation: &Federation, server: &str, target: &str) -> Result<(), Forbidden> {
-        judge(federation, OWN, Direction::In, server, target)
+        judge(federation, OWN, server, target)
     }
 
     #[test]

@@ -11,7 +11,7 @@ use rooms::graph::StateOf;
 use rooms::membership::{Admittance, NotHere, admittance};
 use rooms::resident::{self, Members};
 use rooms::template::template;
-use rooms::{EventNo, Outline, RoomWriter, members, server_acl, servers};
+use rooms::{EventNo, Outline, RoomWriter, members, partial, server_acl, servers};
 use store::View;
 
 use crate::{Lane, Node, NodeError};
@@ -31,6 +31,9 @@ pub enum EntryRefusal {
         NotHere::NobodyMayInvite => "no user of this server may let others in",
     })]
     NotHere(NotHere),
+    /// The members of the room are not all known here yet.
+    #[error("this server does not know the members of the room yet")]
+    MembersMissing,
     /// The user may not enter.
     #[error("{0}")]
     Forbidden(String),
@@ -52,9 +55,10 @@ impl From<rooms::Error> for EntryRefusal {
     fn from(error: rooms::Error) -> Self {
         match error {
             rooms::Error::UnknownRoom => EntryRefusal::UnknownRoom,
-            rooms::Error::NotAllowed(_) | rooms::Error::Forbidden(_) => {
-                EntryRefusal::Forbidden(error.to_string())
-            }
+            rooms::Error::MembersMissing => EntryRefusal::MembersMissing,
+            rooms::Error::NotAllowed(_)
+            | rooms::Error::Forbidden(_)
+            | rooms::Error::NotRecommended => EntryRefusal::Forbidden(error.to_string()),
             error => EntryRefusal::Failed(error.into()),
         }
     }
@@ -91,7 +95,7 @@ pub struct JoinAnswer {
 const AUTHORISER: &str = "join_authorised_via_users_server";
 
 impl Node {
-    /// The room that a server asks about, if that server is admitted and this one is in it.
+    /// The room that a server asks about, if that server is admitted and this one is in it and knows its members.
     pub(crate) fn room_for(
         &self,
         origin: &str,
@@ -104,6 +108,9 @@ impl Node {
             return Err(EntryRefusal::Forbidden(
                 "the room's access control list denies this server".to_owned(),
             ));
+        }
+        if partial::is_partial(&head, room)? {
+            return Err(EntryRefusal::MembersMissing);
         }
         Ok((room, rules))
     }

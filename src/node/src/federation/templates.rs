@@ -35,7 +35,7 @@ impl Template {
     }
 
     /// A text in the template's content.
-    fn content_str(&self, key: &str) -> Option<&str> {
+    pub(crate) fn content_str(&self, key: &str) -> Option<&str> {
         self.event.get("content")?.get(key)?.as_str()
     }
 

@@ -74,14 +74,14 @@ impl Node {
             return Err(forbidden("another server sent the invitation"));
         }
         let (room, _) = self.room_for(origin, &invite.room_id)?;
+        self.key_must_be_good(room, &invite.proof)
+            .await
+            .map_err(refused)?;
         let content = self.content_of(room, invite)?;
         let invited = self
             .invite_signed(room, &invite.sender, &invite.target, &content)
             .await;
-        invited.map_err(|error| match error {
-            NodeError::Rooms(error) => error.into(),
-            error => EntryRefusal::Failed(error),
-        })
+        invited.map_err(refused)
     }
 
     /// Takes the news that an address belongs to a user of this server who is invited by it: makes the invitation, or has
@@ -103,6 +103,9 @@ impl Node {
             return Err(EntryRefusal::UnknownUser);
         }
         if let Some(room) = self.is_in_room(&invite.room_id)? {
+            self.key_must_be_good(room, &invite.proof)
+                .await
+                .map_err(refused)?;
             let content = self.content_of(room, invite)?;
             let Some((rules, pdu)) = self
                 .sealed_invite(room, &invite.sender, &invite.target, &content)
@@ -112,11 +115,8 @@ impl Node {
             };
             let event = Bytes::from(pdu.json().to_owned());
             let verified = self.verify_one(rules, event).await?;
-            let taken_in = self.take_in_own(room, &verified).await;
-            return taken_in.map_err(|error| match error {
-                NodeError::Rooms(error) => error.into(),
-                error => EntryRefusal::Failed(error),
-            });
+            let taken_in = self.take_in_own(room, rules, &verified).await;
+            return taken_in.map_err(refused);
         }
         let server = identifier::domain(&invite.sender).unwrap_or_default();
         if server == self.server_name() || !identifier::is_server_name(server) {
@@ -146,6 +146,13 @@ impl Node {
         let head = self.store().head();
         let display_name = display_name(&head, room, &invite.proof.token)?;
         Ok(invite.content(display_name.as_deref()))
+    }
+}
+
+fn refused(error: NodeError) -> EntryRefusal {
+    match error {
+        NodeError::Rooms(error) => error.into(),
+        error => EntryRefusal::Failed(error),
     }
 }
 

@@ -58,7 +58,8 @@ impl Node {
         if !identifier::is_user_id(sender) || identifier::domain(sender) != Some(origin) {
             return Ok(pass_over(origin, EDU_TYPE, &"not a sender of this server"));
         }
-        let messages = content.messages();
+        let mut messages = content.messages();
+        messages.retain(|user_id, _| self.may_share_user(origin, user_id));
         // So that a message that comes twice at once is taken in once.
         let _one_at_a_time = self
             .lock(Lock::Named(format!("to-device of {origin}")))

@@ -129,10 +129,11 @@ impl Node {
         }
         // One that can't be read is as if it were not there: it is of a kind to come.
         let edus = read.edus.iter();
-        let edus: Vec<Edu<'_>> = edus
-            .filter_map(|edu| serde_json::from_slice(edu).ok())
-            .collect();
-        self.receive_edus(origin, &edus).await?;
+        let edus = edus.filter_map(|edu| serde_json::from_slice(edu).ok());
+        // A receipt may be for an event of the same transaction. What else comes does not wait for events.
+        let (receipts, others): (Vec<Edu<'_>>, Vec<Edu<'_>>) =
+            edus.partition(|edu: &Edu<'_>| edu.edu_type == "m.receipt");
+        self.receive_edus(origin, &others).await?;
         let mut results = Map::new();
         while let Some(of_room) = rooms.join_next().await {
             let of_room = of_room.map_err(|_| NodeError::Panicked)??;
@@ -147,6 +148,7 @@ impl Node {
                 results.insert(event_id.to_string(), result);
             }
         }
+        self.receive_edus(origin, &receipts).await?;
         Ok(json!({ "pdus": results }))
     }
 
@@ -182,9 +184,9 @@ impl Node {
         }
         for (event_id, outcome) in self.take_in(room, &room_id, origin, good).await? {
             let error = match outcome {
-                Ok(Verdict::Accepted | Verdict::SoftFailed(_)) => None,
+                Ok(Verdict::Accepted | Verdict::SoftFailed(_) | Verdict::NotRecommended) => None,
                 // Nothing is wrong with the event that its sender could mend.
-                Err(NodeError::Unobtainable(_)) => None,
+                Err(NodeError::Unobtainable(_) | NodeError::MembersMissing) => None,
                 Ok(Verdict::Rejected(error)) => Some(error.to_string()),
                 Err(error) => Some(error.to_string()),
             };

@@ -2,6 +2,7 @@
 
 use names::{RoomSn, UserSn};
 use rooms::membership::MemberProfile;
+use rooms::policy::SignedEvents;
 use rooms::{Effects, RoomWriter};
 use store::{Read, Txn};
 use users::profile;
@@ -10,23 +11,35 @@ use crate::{Lock, MembershipChange, Node, NodeError, Touched};
 
 impl Node {
     /// Changes a room that exists: everything that `work` appends and writes is one commit. If it fails,
-    /// nothing has changed.
+    /// nothing has changed. In a room with a policy server the work is done once more for each event that this has to
+    /// sign, while nobody waits for the room.
     ///
     /// # Errors
     /// Those of `work`; [`rooms::Error::UnknownRoom`]; and if the change can't be committed.
     pub async fn change_room<T, E>(
         &self,
         room: RoomSn,
-        work: impl FnOnce(&mut RoomWriter<'_>) -> Result<T, E>,
+        mut work: impl FnMut(&mut RoomWriter<'_>) -> Result<T, E>,
     ) -> Result<T, E>
     where
         E: From<rooms::Error> + From<NodeError>,
     {
-        let guard = self.lock(Lock::Room(room)).await;
-        let mut txn = self.begin();
-        let (done, touched) = self.write_room(&mut txn, room, work)?;
-        self.commit_room(guard, txn, touched).await?;
-        Ok(done)
+        let mut signed = SignedEvents::default();
+        loop {
+            let guard = self.lock(Lock::Room(room)).await;
+            let mut txn = self.begin();
+            let error = match self.write_signed(&mut txn, room, &mut signed, &mut work) {
+                Ok((done, touched)) => {
+                    self.commit_room(guard, txn, touched).await?;
+                    return Ok(done);
+                }
+                Err(error) => error,
+            };
+            drop((txn, guard));
+            if !self.have_signed(&mut signed).await? {
+                return Err(error);
+            }
+        }
     }
 
     /// Commits what [`Node::write_room`] filled.
@@ -44,8 +57,30 @@ impl Node {
         Ok(())
     }
 
+    /// As [`Node::write_room`], with the events that the room's policy server has signed for this change. If it fails, the
+    /// caller drops the change and its locks, and asks [`Node::have_signed`] whether it is to be made again.
+    ///
+    /// # Errors
+    /// As [`Node::write_room`].
+    pub fn write_signed<T, E>(
+        &self,
+        txn: &mut Txn,
+        room: RoomSn,
+        signed: &mut SignedEvents,
+        work: impl FnOnce(&mut RoomWriter<'_>) -> Result<T, E>,
+    ) -> Result<(T, Touched), E>
+    where
+        E: From<rooms::Error>,
+    {
+        let writer = RoomWriter::open(txn, self.room_context(), room)?;
+        let mut writer = writer.with_signed(signed);
+        let done = work(&mut writer)?;
+        let effects = writer.finish();
+        Ok((done, self.made(txn, room, &effects)?))
+    }
+
     /// Fills `txn` with a change to a room, whose lock the caller holds: for changes that need other locks
-    /// as well. Says whom it concerns.
+    /// as well, and make no events that a policy server would have to sign. Says whom it concerns.
     ///
     /// # Errors
     /// Those of `work`, and [`rooms::Error::UnknownRoom`].

@@ -49,6 +49,7 @@ pub struct CreateRoom {
 }
 
 /// A room with a number and a create event, of which nothing is written yet.
+#[derive(Clone)]
 pub(crate) struct Begun {
     pub(crate) room: RoomSn,
     pub(crate) create: Pdu,

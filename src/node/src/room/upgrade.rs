@@ -6,6 +6,7 @@ use std::sync::Arc;
 use event::{EventId, RoomIdFormat, RoomVersion};
 use names::{RoomSn, UserSn};
 use rooms::create::Preset;
+use rooms::policy::SignedEvents;
 use rooms::upgrade::{self, OldRoom};
 use rooms::{RoomWriter, Sender, aliases, directory};
 use serde_json::Map;
@@ -70,31 +71,51 @@ impl Node {
     /// [`rooms::Error::Forbidden`], [`rooms::Error::NotAllowed`], [`rooms::Error::UnknownRoom`]; nothing
     /// has changed then.
     pub async fn upgrade_room(self: &Arc<Self>, request: UpgradeRoom) -> Result<String, NodeError> {
-        let old_guard = self.lock(Lock::Room(request.room)).await;
-        let (node, asked) = (Arc::clone(self), request.clone());
-        let old = self
-            .run(Lane::Interactive, move || {
-                let read = |writer: &mut RoomWriter<'_>| upgrade::read(writer, asked.sender());
-                // Nothing is written: only a writer reads what is being written.
-                node.write_room(&mut node.begin(), asked.room, read)
-            })
-            .await??
-            .0;
-        let creation = request.creation(&old);
-        let (new_guard, begun) = self.begin_room(&creation).await?;
-        let (room, room_id) = (begun.room, begun.create.room_id().to_owned());
-        let (user, old_room) = (request.user, request.room);
-        let node = Arc::clone(self);
-        let (txn, touched) = self
-            .run(Lane::Interactive, move || {
-                node.replace_room(&request, &old, creation, begun)
-            })
-            .await??;
-        self.commit_room((old_guard, new_guard), txn, touched)
-            .await?;
-        let old_room_id = names::room_id(&self.view(), old_room)?;
-        self.carry_over(user, &old_room_id, room).await?;
-        Ok(room_id)
+        let mut signed = SignedEvents::default();
+        let mut begun: Option<Begun> = None;
+        loop {
+            let old_guard = self.lock(Lock::Room(request.room)).await;
+            let (node, asked) = (Arc::clone(self), request.clone());
+            let old = self
+                .run(Lane::Interactive, move || {
+                    let read = |writer: &mut RoomWriter<'_>| upgrade::read(writer, asked.sender());
+                    // Nothing is written: only a writer reads what is being written.
+                    node.write_room(&mut node.begin(), asked.room, read)
+                })
+                .await??
+                .0;
+            let creation = request.creation(&old);
+            // The tombstone names the new room: once that is signed, it stays the room that is made.
+            let (new_guard, new) = match begun.take() {
+                Some(begun) => (self.lock(Lock::Room(begun.room)).await, begun),
+                None => self.begin_room(&creation).await?,
+            };
+            begun = Some(new.clone());
+            let (room, room_id) = (new.room, new.create.room_id().to_owned());
+            let (node, asked) = (Arc::clone(self), request.clone());
+            let (made, so_far) = self
+                .run(Lane::Interactive, move || {
+                    let mut signed = signed;
+                    let made = node.replace_room(&asked, &old, creation, new, &mut signed);
+                    (made, signed)
+                })
+                .await?;
+            signed = so_far;
+            let error = match made {
+                Ok((txn, touched)) => {
+                    self.commit_room((old_guard, new_guard), txn, touched)
+                        .await?;
+                    let old_room_id = names::room_id(&self.view(), request.room)?;
+                    self.carry_over(request.user, &old_room_id, room).await?;
+                    return Ok(room_id);
+                }
+                Err(error) => error,
+            };
+            drop((old_guard, new_guard));
+            if !self.have_signed(&mut signed).await? {
+                return Err(error);
+            }
+        }
     }
 
     fn replace_room(
@@ -103,11 +124,12 @@ impl Node {
         old: &OldRoom,
         mut creation: CreateRoom,
         mut begun: Begun,
+        signed: &mut SignedEvents,
     ) -> Result<(Txn, Touched), NodeError> {
         let mut txn = self.begin();
         let by = request.sender();
         let (tombstone, mut all_touched): (EventId, Touched) =
-            self.write_room(&mut txn, request.room, |writer| {
+            self.write_signed(&mut txn, request.room, signed, |writer| {
                 upgrade::close(writer, by, old, begun.create.room_id())
             })?;
         let rules = request.version.rules();

@@ -9,6 +9,7 @@ use store::{Read, Txn};
 
 use super::order::in_order;
 use super::{Arrival, Need, Received, Verdict, Verified};
+use crate::partial::Omitted;
 use crate::{Context, Effects, Error, Result, RoomWriter, event_log};
 
 /// What came of entering a room.
@@ -56,10 +57,11 @@ pub fn enter(
         .iter()
         .map(|event| event.pdu.event_id().clone())
         .collect();
-    join(writer, answer.join, &state)
+    join(writer, answer.join, &state, None)
 }
 
-/// Enters a room whose state was brought here before, by [`Staging`].
+/// Enters a room whose state was brought here before, by [`Staging`], with all its members or without most of
+/// them ([`crate::partial`]).
 ///
 /// # Errors
 /// [`Error::BadEvent`] if the events do not make a room in which the join is allowed.
@@ -71,10 +73,51 @@ pub fn enter_staged(
     staging: &Staging,
     entering: &Verified,
 ) -> Result<Entered> {
-    match writer_of(txn, context, rules, room, &staging.create)? {
-        Ok(writer) => join(writer, entering, &staging.state),
-        Err(need) => Ok(Entered::Need(need)),
+    let omitted = staging.omitted.as_ref();
+    if omitted.is_some() && event_log::head(txn, room)?.is_some() {
+        // What the room says already is not the beginning that members could be put below.
+        return Err(Error::Invalid(
+            "a room that is known is entered with all its members".to_owned(),
+        ));
     }
+    let writer = match writer_of(txn, context, rules, room, &staging.create)? {
+        Ok(writer) => writer,
+        Err(need) => return Ok(Entered::Need(need)),
+    };
+    let Some(omitted) = omitted else {
+        return join(writer, entering, &staging.state, None);
+    };
+    let mut state = staging.state.clone();
+    state.extend(named_members(&writer, entering, &staging.members)?);
+    join(writer, entering, &state, Some(omitted))
+}
+
+/// The members whom the join itself names as who authorises it, and who are not in the state that was given: the user as they
+/// were before, and who lets them in. Who made the template had the whole state to choose them from.
+fn named_members(
+    writer: &RoomWriter<'_>,
+    entering: &Verified,
+    given: &BTreeSet<Box<str>>,
+) -> Result<Vec<EventId>> {
+    let mut found = BTreeMap::new();
+    for id in entering.pdu.auth_events() {
+        let Some((room, no)) = event_log::number(writer.read(), id)? else {
+            continue;
+        };
+        if room != writer.room() {
+            continue;
+        }
+        let event = writer
+            .cache()
+            .auth_event(writer.read(), writer.rules(), room, no)?;
+        if let Some(user_id) = event.pdu().state_key()
+            && event.pdu().event_type() == "m.room.member"
+            && !given.contains(user_id)
+        {
+            found.insert(user_id.to_owned(), event.pdu().event_id().clone());
+        }
+    }
+    Ok(found.into_values().collect())
 }
 
 /// The writer of a room that is entered; what it may need is the number of the room's creator.
@@ -100,14 +143,24 @@ fn writer_of<'a>(
     Ok(Ok(writer))
 }
 
-fn join(mut writer: RoomWriter<'_>, event: &Verified, state: &[EventId]) -> Result<Entered> {
+fn join(
+    mut writer: RoomWriter<'_>,
+    event: &Verified,
+    state: &[EventId],
+    omitted: Option<&Omitted>,
+) -> Result<Entered> {
     match writer.receive(event, Arrival::AfterGap { state })? {
         Received::Need(need) => Ok(Entered::Need(need)),
         Received::Stored {
             verdict: Verdict::Rejected(error),
             ..
         } => Err(Error::NotAllowed(error)),
-        Received::Stored { .. } | Received::Known(_) => Ok(Entered::Done(writer.finish())),
+        Received::Stored { .. } | Received::Known(_) => {
+            if let Some(omitted) = omitted {
+                writer.mark_partial(event.pdu.event_id(), omitted)?;
+            }
+            Ok(Entered::Done(writer.finish()))
+        }
     }
 }
 
@@ -168,6 +221,9 @@ pub struct Staging {
     create: Verified,
     /// Those of the state that are here, in the order in which they came.
     state: Vec<EventId>,
+    /// The members among them, where most are left out.
+    members: BTreeSet<Box<str>>,
+    omitted: Option<Omitted>,
     /// By the id of an auth event that is not here.
     waiting: HashMap<EventId, Vec<Part>>,
 }
@@ -184,9 +240,20 @@ pub struct Part {
 impl Staging {
     /// For a room that begins with this event.
     pub fn new(create: Verified) -> Self {
+        Self::of(create, None)
+    }
+
+    /// For a room that is given without most of its members.
+    pub fn without_members(create: Verified, omitted: Omitted) -> Self {
+        Self::of(create, Some(omitted))
+    }
+
+    fn of(create: Verified, omitted: Option<Omitted>) -> Self {
         Self {
             create,
             state: Vec::new(),
+            members: BTreeSet::new(),
+            omitted,
             waiting: HashMap::new(),
         }
     }
@@ -230,6 +297,10 @@ impl Staging {
                     open.extend(self.waiting.remove(id).unwrap_or_default());
                     if part.is_state {
                         self.state.push(id.clone());
+                        let pdu = &part.event.pdu;
+                        if self.omitted.is_some() && pdu.event_type() == "m.room.member" {
+                            self.members.extend(pdu.state_key().map(Into::into));
+                        }
                     }
                 }
                 // Nothing was changed: it is this event alone that is wrong.

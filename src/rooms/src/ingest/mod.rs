@@ -1,7 +1,7 @@
 //! Events that come from other servers: the checks on receipt, and what is missing for them.
 //! <https://spec.matrix.org/v1.19/server-server-api/#checks-performed-on-receipt-of-a-pdu>
 //!
-//! [`verify`] makes checks 1 to 3, which need no room. [`RoomWriter::receive`] makes checks 4 to 6 and keeps the
+//! [`verify`] makes checks 1 to 3, which need no room. [`RoomWriter::receive`] makes checks 4 to 7 and keeps the
 //! event with its verdict. What an event needs and this server does not have is answered as [`Need`], with
 //! nothing changed: the caller gets it and comes again.
 
@@ -22,6 +22,7 @@ pub(crate) use order::in_order;
 pub use order::{in_auth_order, in_prev_order};
 use store::{Position, Read};
 
+use crate::policy::{Opinion, PolicyServer};
 use crate::resolve::Difference;
 use crate::schema::{EVENT_IDS, EVENTS};
 use crate::types::StateAfter;
@@ -44,12 +45,56 @@ pub fn is_here(from: &impl Read, room: RoomSn, event_id: &str) -> Result<bool> {
 #[derive(Clone, Debug)]
 pub struct Verified {
     pdu: Pdu,
+    /// What a policy server was found to say of it.
+    opinion: Option<Opinion>,
 }
 
 impl Verified {
     /// The event.
     pub fn pdu(&self) -> &Pdu {
         &self.pdu
+    }
+
+    fn new(pdu: Pdu) -> Self {
+        Self { pdu, opinion: None }
+    }
+
+    /// An event of this server that a policy server has signed.
+    pub(crate) fn recommended(pdu: Pdu, server: PolicyServer) -> Self {
+        let opinion = Opinion {
+            server,
+            recommends: true,
+        };
+        Self {
+            pdu,
+            opinion: Some(opinion),
+        }
+    }
+
+    /// The event, of which a policy server was found to say this.
+    pub fn with_opinion(self, opinion: Opinion) -> Self {
+        Self {
+            opinion: Some(opinion),
+            ..self
+        }
+    }
+
+    /// The event with the signature that a policy server gave; as it is, if it would be too large with that.
+    ///
+    /// # Errors
+    /// [`Error::NotRecommended`] if the signature does not hold.
+    pub fn signed_by(
+        &self,
+        rules: &RoomRules,
+        server: &PolicyServer,
+        signature: &str,
+    ) -> Result<Self> {
+        let pdu = match server.sign(rules, &self.pdu, signature) {
+            Ok(pdu) => pdu,
+            Err(Error::TooLarge(_)) => self.pdu.clone(),
+            Err(error) => return Err(error),
+        };
+        Ok(Self::recommended(pdu, server.clone()))
     }
 }
 
@@ -86,9 +131,9 @@ pub fn verify_parsed(
     keys: &impl VerifyKeys,
 ) -> Result<Verified, Box<(Pdu, Refusal)>> {
     match signature::verify_event(rules, &pdu, keys) {
-        Ok(Integrity::Whole) => Ok(Verified { pdu }),
+        Ok(Integrity::Whole) => Ok(Verified::new(pdu)),
         Ok(Integrity::Redacted) => match pdu.redacted(rules) {
-            Ok(pdu) => Ok(Verified { pdu }),
+            Ok(pdu) => Ok(Verified::new(pdu)),
             Err(error) => Err(Box::new((pdu, error.into()))),
         },
         Err(error) => Err(Box::new((pdu, error.into()))),
@@ -143,6 +188,8 @@ pub enum Verdict {
     Accepted,
     /// Check 6: the room's current state does not allow it. Part of the graph; not shown, and nothing is built on it.
     SoftFailed(AuthError),
+    /// Check 7: the room's policy server does not recommend it. Soft-failed as well.
+    NotRecommended,
     /// Checks 4 and 5: not allowed when it was made. Kept to be recognised.
     Rejected(AuthError),
 }
@@ -151,8 +198,20 @@ impl Verdict {
     fn flags(&self) -> Flags {
         match self {
             Verdict::Accepted => Flags::default(),
-            Verdict::SoftFailed(_) => Flags::SOFT_FAILED,
+            Verdict::SoftFailed(_) | Verdict::NotRecommended => Flags::SOFT_FAILED,
             Verdict::Rejected(_) => Flags::REJECTED,
+        }
+    }
+
+    /// Nothing, if the event counts.
+    ///
+    /// # Errors
+    /// [`Error::NotAllowed`], [`Error::NotRecommended`] if it does not.
+    pub fn must_count(self) -> Result<()> {
+        match self {
+            Verdict::Accepted => Ok(()),
+            Verdict::Rejected(error) | Verdict::SoftFailed(error) => Err(Error::NotAllowed(error)),
+            Verdict::NotRecommended => Err(Error::NotRecommended),
         }
     }
 }
@@ -168,6 +227,10 @@ pub enum Need {
     PrevEvents(Vec<EventId>),
     /// Events of the state before it.
     State(Vec<EventId>),
+    /// What the room's policy server says of it: [`Verified::signed_by`] or [`Verified::with_opinion`].
+    Opinion(PolicyServer),
+    /// The room's members, who are not all known yet: [`crate::partial`].
+    Members,
 }
 
 /// The users that an event speaks of.
@@ -183,7 +246,7 @@ struct Predecessors {
 }
 
 impl RoomWriter<'_> {
-    /// Makes checks 4 to 6 and keeps the event.
+    /// Makes checks 4 to 7 and keeps the event.
     ///
     /// # Errors
     /// [`Error::BadEvent`] for an event that can't belong to this room; nothing was changed then.
@@ -220,6 +283,10 @@ impl RoomWriter<'_> {
             return Ok(Received::Stored { no, verdict });
         }
         let prev_events = self.predecessors(pdu)?;
+        let some_missing = !prev_events.missing.is_empty();
+        if self.is_partial() && self.waits_for_members(pdu, &prev_events.here, some_missing)? {
+            return Ok(Received::Need(Need::Members));
+        }
         let given = match arrival.given() {
             _ if prev_events.missing.is_empty() => None,
             Some(state) => match self.numbers(state)? {
@@ -231,9 +298,20 @@ impl RoomWriter<'_> {
                 return Ok(Received::Need(Need::PrevEvents(missing)));
             }
         };
+        // Before anything is written, since it may be asked for. An event that is refused anyhow is not worth a question.
+        let is_recommended = match by_auth_events {
+            Verdict::Accepted if !self.is_in_past() => match self.check_by_policy(event)? {
+                Ok(is_recommended) => is_recommended,
+                Err(need) => return Ok(Received::Need(need)),
+            },
+            _ => true,
+        };
         let before = self.state_of(&prev_events, given)?;
         let verdict = match by_auth_events {
-            Verdict::Accepted => self.check_by_state(pdu, before)?,
+            Verdict::Accepted => match self.check_by_state(pdu, before)? {
+                Verdict::Accepted if !is_recommended => Verdict::NotRecommended,
+                other => other,
+            },
             other => other,
         };
         let room = self.room();
@@ -291,7 +369,7 @@ impl RoomWriter<'_> {
     }
 
     /// The numbers of events that are here; or those that are not.
-    fn numbers(&self, ids: &[EventId]) -> Result<Result<Vec<EventNo>, Vec<EventId>>> {
+    pub(crate) fn numbers(&self, ids: &[EventId]) -> Result<Result<Vec<EventNo>, Vec<EventId>>> {
         let mut numbers = Vec::with_capacity(ids.len());
         let mut missing = Vec::new();
         for id in ids {
@@ -341,6 +419,19 @@ impl RoomWriter<'_> {
     fn parsed(&self, no: EventNo) -> Result<Arc<AuthEvent>> {
         self.cache()
             .auth_event(self.read(), self.rules(), self.room(), no)
+    }
+
+    /// Check 7: is it recommended by the policy server that the room uses now?
+    fn check_by_policy(&self, event: &Verified) -> Result<Result<bool, Need>> {
+        let pdu = &event.pdu;
+        let Some(server) = self.policy_server_for(pdu.event_type(), pdu.state_key())? else {
+            return Ok(Ok(true));
+        };
+        match &event.opinion {
+            Some(opinion) if opinion.server == server => Ok(Ok(opinion.recommends)),
+            _ if server.has_signed(self.rules(), pdu) => Ok(Ok(true)),
+            _ => Ok(Err(Need::Opinion(server))),
+        }
     }
 
     /// Checks 5 and 6: is it allowed by the state before it, and by the room's state of now?

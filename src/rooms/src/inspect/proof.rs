@@ -24,6 +24,7 @@ use event::{
 use names::RoomSn;
 use store::{Direction, Read, StoreError};
 
+use crate::policy::{self, PolicyServer};
 use crate::resolve::{Room, Settled};
 use crate::schema::STATE_HISTORY;
 use crate::{
@@ -175,6 +176,7 @@ impl<R: Read> Proof<'_, R> {
             && self
                 .check_by_state(&pdu, Point::main(no.previous()))?
                 .is_ok()
+            && !self.had_policy_server(Point::main(no.previous()))?
         {
             say("it is soft-failed, but the current state of its time allows it".to_owned());
         }
@@ -260,6 +262,15 @@ impl<R: Read> Proof<'_, R> {
         }
         let named: Vec<&AuthEvent> = events.iter().map(|event| &**event).collect();
         Ok(auth::check(self.rules, pdu, named.as_slice()))
+    }
+
+    /// Whether a state names a policy server, for whose word an event may be soft-failed; which word that was is not kept.
+    fn had_policy_server(&self, point: Point) -> Result<bool> {
+        let Some(no) = state::at(self.from, self.room, policy::POLICY, "", point)? else {
+            return Ok(false);
+        };
+        let event = self.parsed(no)?;
+        Ok(PolicyServer::of_content(event.pdu().content()).is_some())
     }
 
     /// The verdict that was kept is the one that the rules give.

@@ -15,7 +15,7 @@ use crate::{EventNo, Result, followed, members, servers};
 
 impl RoomWriter<'_> {
     /// A change of a member in the current state, at `place`.
-    pub(super) fn set_member(
+    pub(crate) fn set_member(
         &mut self,
         target: UserSn,
         place: EventNo,

@@ -21,12 +21,13 @@ use event::{AuthEvent, EventId, Pdu, RoomRules, SigningKey, StateLookup};
 use names::{RoomSn, UserSn};
 use store::{Position, Txn};
 
+use crate::policy::SignedEvents;
 use crate::resolve::{Room, Settled};
 use crate::schema::{EVENT_IDS, EVENTS, HEADS, TIMESTAMPS};
 use crate::types::{Point, StateAfter};
 use crate::{
     Cache, Error, EventNo, Flags, Result, RoomHead, StoredEvent, auth_index, event_log, graph,
-    redactions, relations, state,
+    partial, redactions, relations, state,
 };
 
 /// Whom a change to a room concerns. Without events it concerns nobody.
@@ -132,8 +133,12 @@ pub struct RoomWriter<'a> {
     head: RoomHead,
     /// What was committed before this change.
     settled: Settled,
+    /// What the room's policy server has signed for this change.
+    signed: Option<&'a mut SignedEvents>,
     /// While history is filled in from before what is here: the next place there.
     past: Option<EventNo>,
+    /// Not all of the room's members are known.
+    partial: bool,
     changed: bool,
     effects: Effects,
 }
@@ -150,6 +155,7 @@ impl<'a> RoomWriter<'a> {
             .ok_or_else(|| Error::UnsupportedVersion(head.version.clone()))?;
         let room_id = names::room_id(txn, room)?;
         let settled = Settled::of(txn.base(), room)?;
+        let partial = partial::is_partial(txn, room)?;
         Ok(Self {
             txn,
             context,
@@ -158,7 +164,9 @@ impl<'a> RoomWriter<'a> {
             rules,
             head,
             settled,
+            signed: None,
             past: None,
+            partial,
             changed: false,
             effects: Effects::default(),
         })
@@ -223,7 +231,9 @@ impl<'a> RoomWriter<'a> {
             rules,
             head,
             settled: Settled::NOTHING,
+            signed: None,
             past: None,
+            partial: false,
             changed: false,
             effects: Effects::default(),
         })
@@ -232,6 +242,18 @@ impl<'a> RoomWriter<'a> {
     /// Says which event began the room, in a room that has no head yet; that alone writes none.
     pub(crate) fn created_by(&mut self, no: EventNo) {
         self.head.create = no;
+    }
+
+    /// Has events of this server enter a room with a policy server once they are signed, of which some are.
+    pub fn with_signed(self, signed: &'a mut SignedEvents) -> Self {
+        Self {
+            signed: Some(signed),
+            ..self
+        }
+    }
+
+    pub(crate) fn signed(&mut self) -> Option<&mut SignedEvents> {
+        self.signed.as_deref_mut()
     }
 
     /// The room's number.
@@ -409,6 +431,11 @@ impl<'a> RoomWriter<'a> {
     /// Whether events that come now are history from before what is here.
     pub(crate) fn is_in_past(&self) -> bool {
         self.past.is_some()
+    }
+
+    /// Whether not all of the room's members are known: see [`crate::partial`].
+    pub fn is_partial(&self) -> bool {
+        self.partial
     }
 
     /// From now on events are history from before what is here, at the places from `first` on; or not any more.

@@ -286,7 +286,7 @@ fn write_rooms<'a>(
             lists: Vec::new(),
             told: progress.before(one.listed.room),
         };
-        if !part.is_due(shared) {
+        if !part.is_due(shared) || part.waits_for_members(shared)? {
             continue;
         }
         part.lists = names.map(|(name, _)| name.as_str()).collect();

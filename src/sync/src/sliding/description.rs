@@ -2,7 +2,7 @@
 
 use event::json;
 use names::{RoomSn, UserSn};
-use rooms::{EventNo, StateDelta, event_log};
+use rooms::{EventNo, StateDelta, event_log, partial};
 use store::{Position, View};
 
 use crate::sliding::connection::Told;
@@ -74,11 +74,21 @@ impl Open<'_> {
             news = true;
         }
         let members_changed = changes.iter().any(|change| change.event_type == MEMBER);
-        let due = self.initial || members_changed || changed("m.room.name");
+        let due =
+            self.initial || members_changed || changed("m.room.name") || self.members_learnt()?;
         if due && self.joined && self.text("m.room.name", "name")?.is_none() {
             news |= self.write_heroes(out)?;
         }
         Ok(news)
+    }
+
+    /// Whether the members became known that the room was entered without, since it was told last.
+    fn members_learnt(&self) -> Result<bool> {
+        let Some(before) = self.before() else {
+            return Ok(false);
+        };
+        let completed = partial::completed(self.shared.view, self.room)?;
+        Ok(completed.is_some_and(|at| at > before.at))
     }
 
     fn text(&self, event_type: &str, key: &str) -> Result<Option<String>> {

@@ -120,7 +120,12 @@ impl RequiredState {
         self.selections
             .iter()
             .any(|selection| selection.lazy_members)
-            && !self.selections.iter().any(Selection::wants_all_members)
+            && !self.wants_all_members()
+    }
+
+    /// Whether all members are sent.
+    pub fn wants_all_members(&self) -> bool {
+        self.selections.iter().any(Selection::wants_all_members)
     }
 
     /// How what is wanted is found.

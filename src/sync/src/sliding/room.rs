@@ -9,7 +9,7 @@ use names::{RoomSn, UserSn};
 use rooms::outside::{self, Outside};
 use rooms::render::{Renderer, Viewer};
 use rooms::visibility::Visibility;
-use rooms::{EventNo, RoomHead, StateDelta, StoredEvent, event_log, members};
+use rooms::{EventNo, RoomHead, StateDelta, StoredEvent, event_log, members, partial};
 use store::{Position, Read, View};
 use users::filters::RoomEventFilter;
 
@@ -83,6 +83,14 @@ impl<'a> Part<'a> {
             || is_dm != told.is_dm
             || (!Arc::ptr_eq(self.config, &told.config) && self.asks_more(told))
             || (membership == Membership::Join && shared.changes.room(self.listed.room, told.at))
+    }
+
+    /// Whether the room is not told of yet: a connection that is told all members takes those that it is told for all of them.
+    pub fn waits_for_members(&self, shared: &Shared<'_>) -> Result<bool> {
+        Ok(self.told.is_none()
+            && self.listed.membership() == Membership::Join
+            && self.config.required_state.wants_all_members()
+            && partial::is_partial(shared.view, self.listed.room)?)
     }
 
     fn asks_more(&self, told: &Told) -> bool {

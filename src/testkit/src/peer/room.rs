@@ -36,6 +36,8 @@ struct Inner {
     after: BTreeMap<String, State>,
     /// What the next event follows.
     tips: Vec<String>,
+    /// The members that are given to who asks for a state without members.
+    omitted_but: Option<Vec<String>>,
 }
 
 impl PeerRoom {
@@ -209,6 +211,12 @@ impl PeerRoom {
         inner.events.get(id).map(value)
     }
 
+    /// From now on, who joins and asks for a state without members gets none but these.
+    pub fn omit_members_but(&self, kept: &[&str]) {
+        let kept = kept.iter().map(|user| (*user).to_owned());
+        self.held().omitted_but = Some(kept.collect());
+    }
+
     /// Answers what other servers ask about this room.
     pub fn host(&self, peer: &Peer) {
         let id = encode(&self.id());
@@ -236,7 +244,7 @@ impl PeerRoom {
         let room = self.clone();
         let path = format!("/_matrix/federation/v2/send_join/{id}");
         peer.on("PUT", &path, move |request| {
-            PeerAnswer::ok(room.held().send_join(&request.json()))
+            PeerAnswer::ok(room.held().send_join(request))
         });
     }
 }
@@ -251,6 +259,7 @@ impl Inner {
             before: BTreeMap::new(),
             after: BTreeMap::new(),
             tips: Vec::new(),
+            omitted_but: None,
         }
     }
 
@@ -394,17 +403,37 @@ impl Inner {
             .collect()
     }
 
-    fn send_join(&mut self, event: &Value) -> Value {
+    fn send_join(&mut self, request: &PeerRequest) -> Value {
         let rules = self.version.rules();
-        let signed = add_signature(rules, &canonical(rules, event), &self.key);
+        let signed = add_signature(rules, &canonical(rules, &request.json()), &self.key);
         let pdu = parsed(rules, &signed.expect("an event that can be signed"));
         let prev_events: Vec<String> = pdu.prev_events().map(str::to_owned).collect();
         let before = self.state_after(&prev_events);
-        let (state, auth_chain) = self.with_auth_chain(&before);
-        let answer = json!({
-            "origin": self.key.server_name(), "members_omitted": false, "event": value(&pdu),
+        let mut given = before.clone();
+        let asked = request
+            .query("omit_members")
+            .iter()
+            .any(|asked| asked == "true");
+        let omitted_but = self.omitted_but.as_ref().filter(|_| asked);
+        if let Some(kept) = omitted_but {
+            given.retain(|(of, key), _| of != "m.room.member" || kept.contains(key));
+        }
+        let omitted = omitted_but.is_some();
+        let (state, mut auth_chain) = self.with_auth_chain(&given);
+        // What authorises the join is given as well.
+        let named = pdu.auth_events().map(str::to_owned);
+        let named: State = named.map(|id| ((String::new(), id.clone()), id)).collect();
+        let (named, of_named) = self.with_auth_chain(&named);
+        auth_chain.extend(named.into_iter().chain(of_named));
+        auth_chain.sort_unstable();
+        auth_chain.dedup();
+        let mut answer = json!({
+            "origin": self.key.server_name(), "members_omitted": omitted, "event": value(&pdu),
             "state": self.values(&state), "auth_chain": self.values(&auth_chain),
         });
+        if omitted {
+            answer["servers_in_room"] = json!([self.key.server_name()]);
+        }
         self.put(pdu, before);
         answer
     }

@@ -432,7 +432,8 @@ impl DeviceUpdate {
     }
 }
 
-/// Takes in a device list update of a user who is followed since `followed`. False if it came before.
+/// Takes in a device list update of a user who is followed since `followed`. False if viewers need not be told: it came
+/// before, or tells of a device without keys while nothing is known of the user that somebody could rely on.
 pub fn apply_update(
     txn: &mut Txn,
     user: UserSn,
@@ -444,6 +445,7 @@ pub fn apply_update(
     if !update.previous.is_empty() && list.has_seen(update.stream_id) {
         return Ok(false);
     }
+    let is_news = list.complete || !matches!(update.change, Change::Gone);
     match &update.change {
         Change::Replaced(device) if update.continues(&list, followed) => {
             device.put(txn, user, &update.device_id)?;
@@ -455,8 +457,10 @@ pub fn apply_update(
     }
     list.note_seen(update.stream_id);
     REMOTE_LISTS.put(txn, &user, &list);
-    device_lists::mark_changed(txn, user)?;
-    Ok(true)
+    if is_news {
+        device_lists::mark_changed(txn, user)?;
+    }
+    Ok(is_news)
 }
 
 /// The content of an `m.signing_key_update`.

@@ -251,25 +251,48 @@ impl Node {
         for message in &waiting {
             write_edu(edus.next(), "m.direct_to_device", &message.content);
         }
-        let is_limited = self.is_limited_partner(server);
+        let shared = Shared {
+            node: self,
+            server,
+            is_limited: self.is_limited_partner(server),
+        };
         for (position, news) in &parts.items {
             match news {
                 News::Event { room, place } => {
-                    if is_limited && !self.may_share_room(server, &names::room_id(view, *room)?) {
+                    if !shared.room(view, *room)? {
                         continue;
                     }
                     if let Some(event) = event_log::get(view, *room, EventNo(*place))? {
                         pdus.next().extend_from_slice(event.json.as_bytes());
                     }
                 }
-                news => edus.extend(self.device_edus(view, *position, news)?),
+                News::Device { user, .. } | News::CrossSigning(user) | News::Devices(user) => {
+                    if shared.user(view, *user)? {
+                        edus.extend(self.device_edus(view, *position, news)?);
+                    }
+                }
             }
         }
-        edus.extend(self.receipt_edus(view, parts.receipts)?);
-        for (of, is_typing) in parts.typing {
-            edus.extend([self.typing_edu(view, of, is_typing)?]);
+        let mut receipts = Vec::with_capacity(parts.receipts.len());
+        for receipt in parts.receipts {
+            let (room, user, _) = receipt.0;
+            if shared.room(view, room)? && shared.user(view, user)? {
+                receipts.push(receipt);
+            }
         }
-        edus.extend(self.presence_edu(view, &parts.presence)?);
+        edus.extend(self.receipt_edus(view, receipts)?);
+        for (of, is_typing) in parts.typing {
+            if shared.room(view, of.0)? && shared.user(view, of.1)? {
+                edus.extend([self.typing_edu(view, of, is_typing)?]);
+            }
+        }
+        let mut presence = Vec::with_capacity(parts.presence.len());
+        for user in parts.presence {
+            if shared.user(view, user)? {
+                presence.push(user);
+            }
+        }
+        edus.extend(self.presence_edu(view, &presence)?);
         if pdus.count == 0 && edus.count == 0 {
             return Ok(None);
         }
@@ -397,8 +420,12 @@ impl Node {
                 node.wake_when_durable(ticket, Touched::nobody());
             }
             let view = node.view();
-            let mut rooms = rooms::servers::rooms_with(&view, &server);
-            Ok(rooms.next().transpose()?.is_none())
+            for room in rooms::servers::rooms_with(&view, &server) {
+                if rooms::members::is_resident(&view, room?)? {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
         };
         let server = &destination.name;
         match self.run(Lane::Bulk, drop_messages).await {
@@ -448,6 +475,28 @@ impl Node {
                 Err(error) => tracing::warn!(%error, "the row of a server could not be removed"),
             }
         }
+    }
+}
+
+/// What the rules of the house share with the server.
+struct Shared<'a> {
+    node: &'a Node,
+    server: &'a str,
+    is_limited: bool,
+}
+
+impl Shared<'_> {
+    fn room(&self, view: &View, room: RoomSn) -> Result<bool, NodeError> {
+        let is_shared = |room_id: String| self.node.may_share_room(self.server, &room_id);
+        Ok(!self.is_limited || is_shared(names::room_id(view, room)?))
+    }
+
+    fn user(&self, view: &View, user: UserSn) -> Result<bool, NodeError> {
+        if !self.is_limited {
+            return Ok(true);
+        }
+        let user_id = self.node.names.user_id(view, user)?;
+        Ok(self.node.may_share_user(self.server, &user_id))
     }
 }
 

@@ -27,7 +27,7 @@ pub struct ToServer {
 }
 
 impl Node {
-    /// What other servers are to be sent of the messages that a device sends.
+    /// What other servers are to be sent of the messages that a device sends: those that the sender is shared with.
     pub fn to_servers(
         &self,
         sender: &str,
@@ -40,6 +40,9 @@ impl Node {
             let Some(server) = server.filter(|_| identifier::is_user_id(user_id)) else {
                 continue;
             };
+            if !self.may_share_user(server, sender) {
+                continue;
+            }
             for (device, content) in *by_device {
                 let to = by_server.entry(server).or_default();
                 to.push((user_id, device, content));

@@ -340,3 +340,14 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_device_without_keys_is_no_news_while_nothing_is_known() {
+    let store = store();
+    let bare = |stream_id: u64, previous: u64| json!({"user_id": ANN.user_id, "device_id": "BARE", "stream_id": stream_id, "prev_id": [previous]});
+    assert!(!update(&store, &bare(5, 4)));
+    let keys = answer(&json!({"ONE": named("ONE", 1, "Phone")}), None, None);
+    keep(&store, &keys, Position::ZERO, Some(Position::ZERO));
+    assert!(is_current(&store));
+    assert!(update(&store, &bare(9, 8)));
+}
