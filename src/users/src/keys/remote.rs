@@ -349,8 +349,10 @@ pub fn forget(txn: &mut Txn, user: UserSn) -> Result<()> {
 #[derive(Clone, Debug)]
 enum Change {
     Replaced(Box<RemoteDevice>),
-    /// Deleted, or without keys.
-    Gone,
+    /// It is deleted.
+    Deleted,
+    /// It has no keys: an answer with all devices does not have it, before or after this.
+    WithoutKeys,
     /// It can't be told.
     Unreadable,
 }
@@ -405,14 +407,15 @@ impl DeviceUpdate {
             serde_json::from_str(content).map_err(|error| Error::malformed(error.to_string()))?;
         let (user_id, device_id) = (content.user_id, content.device_id);
         let change = match content.keys {
-            Some(keys) if content.deleted != Some(true) => {
+            _ if content.deleted == Some(true) => Change::Deleted,
+            Some(keys) => {
                 let name = content.device_display_name;
                 match RemoteDevice::read(&user_id, &device_id, keys.get(), name) {
                     Some(device) => Change::Replaced(Box::new(device)),
                     None => Change::Unreadable,
                 }
             }
-            _ => Change::Gone,
+            None => Change::WithoutKeys,
         };
         let previous = content.prev_id.unwrap_or_default();
         Ok(Self {
@@ -445,12 +448,12 @@ pub fn apply_update(
     if !update.previous.is_empty() && list.has_seen(update.stream_id) {
         return Ok(false);
     }
-    let is_news = list.complete || !matches!(update.change, Change::Gone);
+    let is_news = list.complete || !matches!(update.change, Change::WithoutKeys);
     match &update.change {
         Change::Replaced(device) if update.continues(&list, followed) => {
             device.put(txn, user, &update.device_id)?;
         }
-        Change::Gone if update.continues(&list, followed) => {
+        Change::Deleted | Change::WithoutKeys if update.continues(&list, followed) => {
             remove_device(txn, user, &update.device_id);
         }
         _ => list.complete = false,
