@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 use crate::federation::edus::Edu;
 use crate::federation::fetch;
 use crate::federation::traffic::count;
-use crate::{Lock, Node, NodeError};
+use crate::{Guard, Lock, Node, NodeError};
 
 /// The most events of a transaction.
 pub const MOST_PDUS: usize = 50;
@@ -98,11 +98,11 @@ impl Node {
     ) -> Result<Bytes, NodeError> {
         let key = (Arc::clone(origin), txn_id.to_owned());
         let (node, origin) = (Arc::clone(self), Arc::clone(origin));
-        let turn = turn(&origin, txn_id);
+        let likely = likely_turn(txn_id);
         let answer = self.transactions.0.get_or_insert_async(&key, async move {
             // Whoever sent it may go away: what was begun is finished, and remembered.
             let work = tokio::spawn(async move {
-                let _turn = node.lock(Lock::Named(turn)).await;
+                let _turn = node.transaction_turn(&origin, likely).await;
                 node.work_on_transaction(&origin, body).await
             });
             match work.await {
@@ -111,6 +111,17 @@ impl Node {
             }
         });
         answer.await
+    }
+
+    /// Waits until a transaction of the server may be worked on: whoever sends many at once has few of them worked on at
+    /// once.
+    async fn transaction_turn(&self, origin: &str, likely: u64) -> Guard {
+        let turn = |number: u64| Lock::Named(format!("transaction {number} of {origin}"));
+        let free = (0..MOST_AT_ONCE).find_map(|number| self.try_lock(turn(number)));
+        match free {
+            Some(guard) => guard,
+            None => self.lock(turn(likely)).await,
+        }
     }
 
     async fn work_on_transaction(
@@ -228,11 +239,11 @@ impl Node {
     }
 }
 
-/// The turn that a transaction waits for: whoever sends many at once has few of them worked on at once.
-fn turn(origin: &str, txn_id: &str) -> String {
+/// The turn that a transaction waits for if all are taken.
+fn likely_turn(txn_id: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     txn_id.hash(&mut hasher);
-    format!("transaction {} of {origin}", hasher.finish() % MOST_AT_ONCE)
+    hasher.finish() % MOST_AT_ONCE
 }
 
 /// Takes a transaction apart.
