@@ -21,6 +21,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::NodeError;
+use crate::pace::Pace;
 
 /// How long after a request of a user a core is kept free for the next.
 const QUIET_AFTER: Duration = Duration::from_millis(50);
@@ -220,9 +221,9 @@ impl Accounts {
 
 impl Turn {
     /// Does a piece of the work. The turn can be kept until what came of it is written.
-    pub fn run<T>(&mut self, work: impl FnOnce() -> T) -> T {
+    pub(crate) fn run<T>(&mut self, work: impl FnOnce(&mut Pace<'_>) -> T) -> T {
         self.since.get_or_insert_with(Instant::now);
-        work()
+        work(&mut Pace::new(&self.budget))
     }
 }
 

@@ -21,6 +21,7 @@ mod locks;
 mod media_repository;
 mod notifier;
 mod own_memberships;
+mod pace;
 mod pool;
 mod presence;
 pub mod room;
@@ -38,6 +39,7 @@ use arc_swap::ArcSwap;
 use config::Config;
 use federation::outgoing::Outgoing;
 use names::Names;
+use pace::Pace;
 use remote::Remote;
 use store::{Batch, Position, Read, Store, Ticket, Txn, View};
 use tokio_util::sync::CancellationToken;
@@ -402,6 +404,18 @@ impl Node {
         &self,
         account: &Arc<str>,
         work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, NodeError> {
+        self.run_paced(account, |_| work()).await
+    }
+
+    /// As [`Node::run_for`], work of several steps.
+    ///
+    /// # Errors
+    /// As [`Node::run`].
+    pub(crate) async fn run_paced<T: Send + 'static>(
+        &self,
+        account: &Arc<str>,
+        work: impl FnOnce(&mut Pace<'_>) -> T + Send + 'static,
     ) -> Result<T, NodeError> {
         let mut turn = self.budget.turn(account).await?;
         self.run(Lane::Spare, move || turn.run(work)).await

@@ -286,10 +286,14 @@ impl<'a> Ingest<'a> {
         let (mut turn, guard) = self.turn_in_room().await?;
         let (node, room, passes_on) = (Arc::clone(self.node), self.room, self.passes_on);
         let work = move || -> Result<_, NodeError> {
-            turn.run(|| {
+            turn.run(|pace| {
                 let mut txn = node.begin();
                 let mut writer = RoomWriter::open(&mut txn, node.room_context(), room)?;
                 let is_enough = |kept| {
+                    if !guard.is_awaited() {
+                        // Who waits for the room waits for this thread.
+                        pace.step();
+                    }
                     kept >= EVENTS_PER_CHANGE
                         || kept >= EVENTS_BESIDE_USERS && node.budget().is_wanted_by_users()
                         || kept >= EVENTS_WHILE_AWAITED && guard.is_awaited()
@@ -679,7 +683,7 @@ fn missing_of(
 fn receive(
     writer: &mut RoomWriter<'_>,
     mut items: VecDeque<Item>,
-    is_enough: impl Fn(usize) -> bool,
+    mut is_enough: impl FnMut(usize) -> bool,
 ) -> Result<Kept, NodeError> {
     let mut outcomes = Outcomes::new();
     let mut new = Vec::new();

@@ -15,6 +15,7 @@ use servers::keys::Purpose;
 
 use super::key_ring::WantedKeys;
 use crate::budget::OF_THE_HOUSE;
+use crate::pace::Pace;
 use crate::{Node, NodeError};
 
 /// Events in one piece of work: half a millisecond.
@@ -93,8 +94,10 @@ impl Node {
             let (node, account) = (Arc::clone(self), Arc::clone(account));
             pieces.push(tokio::spawn(async move {
                 let checker = Arc::clone(&node);
-                node.run_for(&account, move || checker.check_piece(rules, piece))
-                    .await
+                node.run_paced(&account, move |pace| {
+                    checker.check_piece(rules, piece, pace)
+                })
+                .await
             }));
         }
         for piece in pieces {
@@ -103,7 +106,12 @@ impl Node {
         Ok(checked)
     }
 
-    fn check_piece(&self, rules: &RoomRules, stages: Vec<Stage>) -> Vec<Stage> {
+    fn check_piece(
+        &self,
+        rules: &RoomRules,
+        stages: Vec<Stage>,
+        pace: &mut Pace<'_>,
+    ) -> Vec<Stage> {
         let mut checked = Vec::with_capacity(stages.len());
         for stage in stages {
             checked.push(match stage {
@@ -114,6 +122,7 @@ impl Node {
                 Stage::Read(read, _) => self.check(rules, read.0),
                 done => done,
             });
+            pace.step();
         }
         checked
     }
