@@ -6,9 +6,14 @@
 //! closed loop for so many seconds, while the other server does what the case is called; in the last case, until it
 //! has sent everything. Told are the rate, the median and the 99th percentile of the time until a message is acknowledged, and
 //! the latter beside the quiet case. A third argument is the name of a case, which is then the only one beside the quiet one.
+//!
+//! A real peer computes on a machine of its own. Here what it sends is made and signed before the clock starts, and the threads
+//! that send it run only while nothing else wants to (`chrt --idle`): they take no core from the server or from its users, but all that
+//! is left. That the server is flooded all the same is seen by the number of requests that it answers.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
@@ -238,6 +243,7 @@ impl Scene {
         flooding.fetch_add(1, Ordering::SeqCst);
         let rounds = if has_end { 1 } else { usize::MAX };
         self.threads.push(thread::spawn(move || {
+            stand_back();
             'all: for _ in 0..rounds {
                 for (path, authorization, body) in &requests {
                     let headers = [
@@ -308,6 +314,21 @@ impl Scene {
         for requests in made {
             self.keep_sending(requests, flood.has_end);
         }
+    }
+}
+
+/// The thread that calls this runs from now on only while nothing else wants to, where the system can do that.
+fn stand_back() {
+    let Ok(thread) = std::fs::read_link("/proc/thread-self") else {
+        return;
+    };
+    let id = thread.file_name().expect("it ends in the thread's id");
+    let chrt = Command::new("chrt")
+        .args(["--idle", "--pid", "0"])
+        .arg(id)
+        .status();
+    if !chrt.is_ok_and(|status| status.success()) {
+        eprintln!("without chrt the bad server takes cores from the one that is measured");
     }
 }
 
