@@ -51,11 +51,15 @@ impl Settled {
 
     /// Whether an event was committed, by its number.
     pub(crate) fn has_event(&self, no: EventNo) -> bool {
-        no >= EventNo::FIRST && no < self.next
+        // What is filled in goes below places that were committed.
+        !no.is_past() && no < self.next
     }
 
     fn has(&self, point: Point) -> bool {
-        point.place < self.next && point.line <= self.side_lines
+        let is_main = point.line == 0;
+        point.place < self.next
+            && point.line <= self.side_lines
+            && (is_main || !point.place.is_past())
     }
 }
 
