@@ -70,7 +70,7 @@ pub fn gap_ahead(
     });
     Ok(match span.way {
         Way::Forward => gaps.next(),
-        Way::Backward => gaps.last(),
+        Way::Backward => gaps.next_back(),
     })
 }
 

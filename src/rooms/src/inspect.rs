@@ -309,6 +309,7 @@ pub fn difference(
         room,
         create: head.create,
         settled: Settled::of(from, room)?,
+        pause: &|| {},
     };
     let mut found = Vec::new();
     for ((event_type, state_key), second) in states.between(first, second)? {

@@ -463,6 +463,7 @@ impl<R: Read> Proof<'_, R> {
             room: self.room,
             create: self.head.create,
             settled: self.settled,
+            pause: &|| {},
         }
     }
 

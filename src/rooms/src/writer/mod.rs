@@ -121,6 +121,8 @@ pub struct Context<'a> {
     pub key: &'a SigningKey,
     /// Milliseconds since 1970.
     pub now_ms: u64,
+    /// Called between the steps of what may take long: other work may go first.
+    pub pause: &'a (dyn Fn() + Sync),
 }
 
 /// A room while a change is made to it.
@@ -315,6 +317,7 @@ impl<'a> RoomWriter<'a> {
             room: self.room,
             create: self.head.create,
             settled: self.settled,
+            pause: self.context.pause,
         }
     }
 
