@@ -88,6 +88,8 @@ impl Selection<'_> {
                 piece.events.push((no, event));
             }
         }
+        // Whoever knows all before a gap does not know what is in it.
+        piece.limited |= gap > EventNo::FIRST && self.start < gap;
         piece.events.reverse();
         Ok(piece)
     }
