@@ -9,11 +9,7 @@ use crate::hosted;
 const LAZY: &str = r#"{"room":{"state":{"lazy_load_members":true}}}"#;
 
 fn server() -> Server {
-    let options = ServerOptions {
-        federation: "faster_joins = true\n".to_owned(),
-        ..ServerOptions::new(env!("CARGO_BIN_EXE_meyrin"))
-    };
-    Server::start(options.federated())
+    Server::start(ServerOptions::new(env!("CARGO_BIN_EXE_meyrin")).federated())
 }
 
 /// A room of a peer with some members, of whom only the host is given to who joins.
@@ -253,5 +249,22 @@ fn a_server_that_gives_all_members_is_entered_as_ever() {
     let plain = alice.sync(None, "");
     assert!(plain.joined(&room.id()).is_object());
     assert!(peer.requests("/_matrix/federation/v1/state").is_empty());
+    no_problems(&mut server);
+}
+
+#[test]
+fn an_operator_may_have_all_rooms_entered_with_their_members() {
+    let options = ServerOptions {
+        federation: "faster_joins = false\n".to_owned(),
+        ..ServerOptions::new(env!("CARGO_BIN_EXE_meyrin"))
+    };
+    let mut server = Server::start(options.federated());
+    let alice = server.register("alice");
+    let large = large(6);
+    large.join(&alice);
+    let asked = &large.peer.requests("/_matrix/federation/v2/send_join/")[0];
+    assert_eq!(asked.query("omit_members"), ["false"]);
+    large.all_members_are_listed(&alice);
+    assert!(large.peer.requests("/_matrix/federation/v1/state").is_empty());
     no_problems(&mut server);
 }
