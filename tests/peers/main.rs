@@ -6,6 +6,7 @@ mod access_lists;
 mod arriving;
 mod directory;
 mod endpoints;
+mod gaps;
 mod keys;
 mod media;
 mod partners;

@@ -12,6 +12,7 @@
 //! - A turn is held for computing, never for the network, a sync or a lock.
 //! - What is kept of a server goes when its work is done and what it used is no more than what the others did.
 
+use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -129,8 +130,7 @@ impl Budget {
     }
 
     fn taken(self: &Arc<Self>, accounts: &mut Accounts, account: Arc<str>) -> Turn {
-        accounts.running += 1;
-        accounts.of(&account).running += 1;
+        accounts.begin(&account);
         Turn {
             budget: Arc::clone(self),
             account,
@@ -192,6 +192,12 @@ impl Accounts {
         sender.map(|sender| (account, sender))
     }
 
+    /// A turn begins.
+    fn begin(&mut self, account: &Arc<str>) {
+        self.running += 1;
+        self.of(account).running += 1;
+    }
+
     /// A turn ends.
     fn end(&mut self, account: &Arc<str>, used_ns: u64) {
         self.running = self.running.saturating_sub(1);
@@ -221,9 +227,47 @@ impl Accounts {
 impl Turn {
     /// Does a piece of the work. The turn can be kept until what came of it is written.
     pub fn run<T>(&mut self, work: impl FnOnce() -> T) -> T {
-        self.since.get_or_insert_with(Instant::now);
-        work()
+        let running = Running {
+            budget: Arc::clone(&self.budget),
+            account: Arc::clone(&self.account),
+            since: *self.since.get_or_insert_with(Instant::now),
+        };
+        let outer = RUNNING.replace(Some(running));
+        let done = work();
+        if let Some(running) = RUNNING.replace(outer) {
+            self.since = Some(running.since);
+        }
+        done
     }
+}
+
+thread_local! {
+    /// The turn that this thread's work runs in.
+    static RUNNING: RefCell<Option<Running>> = const { RefCell::new(None) };
+}
+
+struct Running {
+    budget: Arc<Budget>,
+    account: Arc<str>,
+    since: Instant,
+}
+
+/// Between two steps of work that takes long: `others` run, and the turn that this work has, if it has one, is another's
+/// while they do.
+pub(crate) fn step_aside(others: impl FnOnce()) {
+    let Some(mut running) = RUNNING.take() else {
+        return others();
+    };
+    drop(Turn {
+        budget: Arc::clone(&running.budget),
+        account: Arc::clone(&running.account),
+        since: Some(running.since),
+    });
+    others();
+    // The lock that it may hold is waited for: it does not wait itself.
+    running.budget.accounts.lock().begin(&running.account);
+    running.since = Instant::now();
+    RUNNING.set(Some(running));
 }
 
 impl Drop for Turn {

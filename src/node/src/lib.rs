@@ -243,6 +243,7 @@ impl Node {
             cache: &self.rooms_cache,
             key: &self.key,
             now_ms: self.now_ms(),
+            pause: &pool::pause,
         }
     }
 

@@ -2,7 +2,10 @@
 //! keep interactive work waiting, as one thread at least never takes any. Computation that nobody holds a lock for
 //! (signatures of other servers) has threads of its own, one for each core, which the system runs when nothing
 //! else wants to run.
+//!
+//! Work whose length nobody knows before is done in steps, with [`pause`] between them.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -10,7 +13,7 @@ use std::sync::Arc;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
-use crate::NodeError;
+use crate::{NodeError, budget};
 
 /// Which queue work goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +64,10 @@ impl Pool {
         });
         for n in 0..threads {
             let (of_core, of_spare) = (Arc::clone(&shared), Arc::clone(&shared));
-            start(format!("core-{n}"), move || of_core.run());
+            start(format!("core-{n}"), move || {
+                HERE.set(Some((Arc::clone(&of_core), MOST_BEGUN - 1)));
+                of_core.run();
+            });
             start(format!("spare-{n}"), move || of_spare.run_spare());
         }
         Self { shared }
@@ -125,7 +131,37 @@ fn start(name: String, run: impl FnOnce() + Send + 'static) {
 #[cfg(target_os = "linux")]
 const SPARE_NICE: i32 = 5;
 
+thread_local! {
+    /// On a thread of the pool: what it takes work from, and how much more it may begin before what it has begun is done.
+    static HERE: RefCell<Option<(Arc<Shared>, usize)>> = const { RefCell::new(None) };
+}
+
+/// Pieces of work that one thread has begun at most: each but the last in a pause.
+const MOST_BEGUN: usize = 4;
+
+/// Between two steps of work that takes long: what waits meanwhile gets a thread, this one if no other is free. Nothing may
+/// be locked that other work needs to be done in one go. Without effect elsewhere than on the pool's threads.
+pub fn pause() {
+    budget::step_aside(|| {
+        let here = HERE.take();
+        if let Some((shared, left)) = &here
+            && *left > 0
+            && let Some(work) = shared.next_waiting()
+        {
+            HERE.set(Some((Arc::clone(shared), left - 1)));
+            work();
+        }
+        HERE.set(here);
+    });
+}
+
 impl Shared {
+    fn next_waiting(&self) -> Option<Work> {
+        let mut queues = self.queues.lock();
+        let interactive = queues.interactive.pop_front();
+        interactive.or_else(|| queues.bulk.pop_front())
+    }
+
     fn run_spare(&self) {
         // Elsewhere it would be the whole process that stands back.
         #[cfg(target_os = "linux")]
@@ -200,6 +236,40 @@ mod tests {
         for task in bulk {
             assert!(task.await.unwrap().unwrap());
         }
+    }
+
+    #[tokio::test]
+    async fn work_that_pauses_lets_others_go_first() {
+        let pool = Arc::new(Pool::new(2));
+        let budget = crate::budget::Budget::new(1);
+        let account: Arc<str> = "peer".into();
+        let mut turn = budget.turn(&account).await.unwrap();
+        let (began, begun) = oneshot::channel();
+        let (release, hold) = std::sync::mpsc::channel::<()>();
+        let long = tokio::spawn({
+            let pool = Arc::clone(&pool);
+            let work = move || {
+                turn.run(|| {
+                    began.send(()).unwrap();
+                    let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+                    let mut pauses = 0;
+                    while hold.try_recv().is_err() && std::time::Instant::now() < end {
+                        pause();
+                        pauses += 1;
+                    }
+                    pauses
+                })
+            };
+            async move { pool.run(Lane::Bulk, work).await }
+        });
+        begun.await.unwrap();
+        // There is one thread for such work and one turn, and the long work has both.
+        let other: Arc<str> = "other".into();
+        let mut turn = budget.turn(&other).await.unwrap();
+        let done = pool.run(Lane::Bulk, move || turn.run(|| release.send(()).is_ok()));
+        assert!(done.await.unwrap());
+        assert!(long.await.unwrap().unwrap() > 0);
+        assert!(budget.turn(&account).await.is_ok());
     }
 
     #[tokio::test]

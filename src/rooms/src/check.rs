@@ -1,19 +1,22 @@
 //! The invariants between this crate's tables, for `meyrin db check`: every derived row is what its
 //! source says, and nothing is missing.
 
+mod graph;
+
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use event::auth::Membership;
 use event::{Pdu, RoomRules, identifier, json};
 use names::{RoomSn, UserSn};
 use store::{Direction, Read};
 
+use self::graph::Graph;
 use crate::held::HeldTotal;
 use crate::schema::{
-    ALIASES, CITATIONS, HEADS, HELD, HELD_IDS, LINES, MARKS, MEMBERS, MISSING, OUTSIDE,
-    RECEIPT_LOG, RECEIPTS, RELATIONS, REMOTE_ROOMS, ROOM_ALIASES, ROOM_SERVERS, ROOMS_LEFT,
-    ROOMS_OF_SERVER, STATE, STATE_HISTORY, STATE_LOG, THREADS, TIMESTAMPS, USER_ROOMS,
+    ALIASES, CITATIONS, HEADS, HELD, HELD_IDS, LINES, MARKS, MEMBERS, OUTSIDE, RECEIPT_LOG,
+    RECEIPTS, RELATIONS, REMOTE_ROOMS, ROOM_ALIASES, ROOM_SERVERS, ROOMS_LEFT, ROOMS_OF_SERVER,
+    STATE, STATE_HISTORY, STATE_LOG, THREADS, TIMESTAMPS, USER_ROOMS,
 };
 use crate::{
     EventNo, Flags, Point, Result, RoomHead, StateDelta, StoredEvent, auth_index, event_log, held,
@@ -58,8 +61,7 @@ struct Walk<'a, R: Read> {
     head: &'a RoomHead,
     rules: &'static RoomRules,
     last: Option<(EventNo, StoredEvent)>,
-    /// Of each event: what is known of it, its id, and those of its predecessors that are here.
-    graph: BTreeMap<EventNo, (Flags, String, Vec<EventNo>)>,
+    graph: Graph,
     related: u64,
     threads: BTreeMap<String, (EventNo, u64)>,
     timestamps: u64,
@@ -73,7 +75,7 @@ impl<'a, R: Read> Walk<'a, R> {
             head,
             rules,
             last: None,
-            graph: BTreeMap::new(),
+            graph: Graph::default(),
             related: 0,
             threads: BTreeMap::new(),
             timestamps: 0,
@@ -94,7 +96,8 @@ impl<'a, R: Read> Walk<'a, R> {
             say(format!("event {id} lies after the room's head"));
         }
         if let Some((before, last)) = &self.last
-            && *before >= EventNo::FIRST
+            && !before.is_past()
+            && !no.is_past()
             && last.position > event.position
         {
             say(format!(
@@ -110,7 +113,8 @@ impl<'a, R: Read> Walk<'a, R> {
         if event.flags.has(Flags::STATE) && !event.flags.has(Flags::REJECTED) {
             self.state_event(no, event, say)?;
         }
-        self.graph(no, event, say)?;
+        let of = (self.room, self.rules);
+        self.graph.add(self.from, of, no, event, say)?;
         if !event.flags.is_visible() {
             self.last = Some((no, event.clone()));
             return Ok(());
@@ -167,7 +171,7 @@ impl<'a, R: Read> Walk<'a, R> {
         if self.head.next <= *last {
             say("the head does not follow the last event".to_owned());
         }
-        self.extremities(say);
+        self.graph.check(self.head, say);
         let current = self.lines(say)?;
         self.members(&current, say)?;
         let related = RELATIONS
@@ -195,74 +199,6 @@ impl<'a, R: Read> Walk<'a, R> {
             ));
         }
         Ok(())
-    }
-
-    /// What an event follows is here, or noted as missing.
-    fn graph(
-        &mut self,
-        no: EventNo,
-        event: &StoredEvent,
-        say: &mut dyn FnMut(String),
-    ) -> Result<()> {
-        let id = &event.event_id;
-        let Ok(pdu) = Pdu::from_stored(self.rules, id.clone(), event.json.as_bytes()) else {
-            say(format!("event {id} does not parse"));
-            return Ok(());
-        };
-        let mut follows = Vec::new();
-        for prev in pdu.prev_events() {
-            let prev_no = event_log::find_in(self.from, self.room, prev)?;
-            let noted = MISSING.contains(self.from, &(self.room, prev.to_owned(), no))?;
-            if prev_no.is_some() == noted {
-                say(format!("what event {id} follows, {prev}, is noted wrongly"));
-            }
-            follows.extend(prev_no);
-        }
-        self.graph
-            .insert(no, (event.flags, id.to_string(), follows));
-        Ok(())
-    }
-
-    /// The extremities are the visible events that no visible event follows, hidden ones in between or not.
-    fn extremities(&self, say: &mut dyn FnMut(String)) {
-        let mut covered = BTreeSet::new();
-        for (_, _, follows) in self
-            .graph
-            .values()
-            .filter(|(flags, _, _)| flags.is_visible())
-        {
-            let mut open = follows.clone();
-            while let Some(no) = open.pop() {
-                if !covered.insert(no) {
-                    continue;
-                }
-                if let Some((flags, _, follows)) = self.graph.get(&no)
-                    && !flags.is_visible()
-                {
-                    open.extend(follows);
-                }
-            }
-        }
-        // History from before what is here is none, even while what follows it has not come yet.
-        let free = |(no, _): &(&EventNo, &(Flags, String, Vec<EventNo>))| {
-            **no >= EventNo::FIRST && !covered.contains(*no)
-        };
-        let visible = self
-            .graph
-            .iter()
-            .filter(|(_, (flags, _, _))| flags.is_visible());
-        let mut wanted: Vec<(EventNo, String)> = visible
-            .filter(free)
-            .map(|(no, (_, id, _))| (*no, id.clone()))
-            .collect();
-        let mut extremities = self.head.extremities.clone();
-        wanted.sort();
-        extremities.sort();
-        if wanted != extremities {
-            say(format!(
-                "its extremities are {extremities:?}, not {wanted:?}"
-            ));
-        }
     }
 
     /// The history by entry says the same as the log by time, on every line; the current state is what the main

@@ -117,9 +117,9 @@ pub fn outliers<'a>(
         .map(place)
 }
 
-/// The first event of the room's history that is here.
-pub fn first(from: &impl Read, room: RoomSn) -> Result<Option<EventNo>> {
-    let first = forwards(from, room, EventNo::MIN).next();
+/// Where the first event is that is here, of the room's history from `start` on.
+pub fn first(from: &impl Read, room: RoomSn, start: EventNo) -> Result<Option<EventNo>> {
+    let first = forwards(from, room, start).next();
     Ok(first.transpose()?.map(|(no, _)| no))
 }
 
@@ -140,7 +140,8 @@ fn place(row: store::Result<((RoomSn, EventNo), StoredEvent)>) -> Result<(EventN
 /// The first place after everything that was committed at or before `position`: where a reader who
 /// knows everything up to `position` goes on.
 ///
-/// Places and positions grow together, so this is a binary search over the places.
+/// Places and positions grow together, but for history that was filled in: it counts as if it had come with what follows
+/// it. So this is a binary search over the places.
 pub fn after_position(from: &impl Read, room: RoomSn, position: Position) -> Result<EventNo> {
     let Some(head) = head(from, room)? else {
         return Ok(EventNo::FIRST);
@@ -155,17 +156,72 @@ pub fn after_position(from: &impl Read, room: RoomSn, position: Position) -> Res
             low + (high - low) / 2
         };
         step *= 2;
-        // Some places have no event: the next one tells.
-        let found = match get(from, room, EventNo(middle))? {
-            Some(event) => Some((EventNo(middle), event)),
-            None => forwards(from, room, EventNo(middle)).next().transpose()?,
-        };
-        match found {
+        match next_that_came(from, room, EventNo(middle))? {
             Some((no, event)) if event.position <= position => low = no.0 + 1,
             _ => high = middle,
         }
     }
     Ok(EventNo(low))
+}
+
+/// The first event from `start` on that was not filled in later.
+fn next_that_came(
+    from: &impl Read,
+    room: RoomSn,
+    start: EventNo,
+) -> Result<Option<(EventNo, StoredEvent)>> {
+    let mut start = start;
+    loop {
+        if start.is_past() {
+            start = start.stretch_start();
+        }
+        // Some places have no event: the next one tells.
+        let found = match get(from, room, start)? {
+            Some(event) => Some((start, event)),
+            None => forwards(from, room, start).next().transpose()?,
+        };
+        match found {
+            Some((no, _)) if no.is_past() => start = no,
+            found => return Ok(found),
+        }
+    }
+}
+
+/// The place that at most `count` places which events came to lie from on, up to `end`; the stretches of the room's history
+/// that end before it are left out as a whole. One seek for each stretch.
+pub fn back(from: &impl Read, room: RoomSn, end: EventNo, count: u64) -> Result<EventNo> {
+    let (mut start, mut left) = (end, count);
+    for stretch in stretches(from, room, end) {
+        let (first, next) = stretch?;
+        let places = next.0 - first.0;
+        if places >= left {
+            return Ok(EventNo(next.0 - left));
+        }
+        (start, left) = (first, left - places);
+    }
+    Ok(start)
+}
+
+/// The stretches of the room's history before `end`, newest first: the first place of each, and the one after its last.
+pub fn stretches<'a>(
+    from: &'a impl Read,
+    room: RoomSn,
+    end: EventNo,
+) -> impl Iterator<Item = Result<(EventNo, EventNo)>> + 'a {
+    let mut upto = Some(end);
+    let mut below = None;
+    std::iter::from_fn(move || {
+        if let Some(floor) = below.take() {
+            match backwards(from, room, floor).next().transpose() {
+                Ok(last) => upto = last.map(|(no, _)| no.next()),
+                Err(error) => return Some(Err(error)),
+            }
+        }
+        let end = upto.take()?;
+        let start = end.previous().stretch_start();
+        below = Some(start.stretch_floor()).filter(|_| start > EventNo::FIRST);
+        Some(Ok((start, end.max(start))))
+    })
 }
 
 /// What later events did to an event.

@@ -4,10 +4,12 @@
 //! A page is one scan over the events by place. Who may see what, and what a client wants to see, is
 //! the caller's to say; the work is bounded however little of the room is accepted.
 
+use std::collections::BTreeSet;
+
 use names::RoomSn;
 use store::Read;
 
-use crate::{EventNo, Result, StoredEvent, event_log};
+use crate::{EventNo, Result, StoredEvent, backfill, event_log};
 
 /// Which way a page goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +34,44 @@ pub struct Span {
     pub way: Way,
     /// The most events.
     pub limit: usize,
+}
+
+impl Span {
+    /// The same up to a gap.
+    pub fn up_to(self, gap: EventNo) -> Self {
+        Span {
+            end: gap.stretch_floor(),
+            ..self
+        }
+    }
+}
+
+/// The first gap in the room's history that a page would cross, but for those that are `crossed`: the first place of the
+/// stretch after it. The history's beginning is none.
+///
+/// # Errors
+/// If the room can't be read.
+pub fn gap_ahead(
+    from: &impl Read,
+    span: Span,
+    crossed: &BTreeSet<EventNo>,
+) -> Result<Option<EventNo>> {
+    let (low, high) = match span.way {
+        Way::Forward => (span.start, span.end),
+        Way::Backward => (span.end, span.start),
+    };
+    if high.previous().stretch_start() == EventNo::FIRST {
+        return Ok(None);
+    }
+    let gaps = backfill::gaps(from, span.room)?.into_keys();
+    let mut gaps = gaps.filter(|gap| {
+        let floor = gap.stretch_floor();
+        *gap > EventNo::FIRST && !crossed.contains(gap) && low <= floor && floor <= high
+    });
+    Ok(match span.way {
+        Way::Forward => gaps.next(),
+        Way::Backward => gaps.next_back(),
+    })
 }
 
 /// Events in the order in which they were read.

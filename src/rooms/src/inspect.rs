@@ -31,8 +31,13 @@ pub fn rooms(from: &impl Read) -> impl Iterator<Item = Result<(RoomSn, RoomHead)
 
 /// How many places a room's history has: about the number of its events. Some places have none, for resolution
 /// takes places too.
-pub fn places(head: &RoomHead) -> u64 {
-    head.next.0.saturating_sub(EventNo::FIRST.0)
+pub fn places(from: &impl Read, room: RoomSn, head: &RoomHead) -> Result<u64> {
+    let mut places = 0;
+    for stretch in event_log::stretches(from, room, head.next) {
+        let (first, next) = stretch?;
+        places += next.0 - first.0;
+    }
+    Ok(places)
 }
 
 /// The events of a room, counted.
@@ -304,6 +309,7 @@ pub fn difference(
         room,
         create: head.create,
         settled: Settled::of(from, room)?,
+        pause: &|| {},
     };
     let mut found = Vec::new();
     for ((event_type, state_key), second) in states.between(first, second)? {

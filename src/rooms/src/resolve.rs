@@ -13,7 +13,9 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use event::state_res::{self, AuthEventIds, Conflict, EventSource, ResolutionError, StateKey};
+use event::state_res::{
+    self, AuthEventIds, EventSource, Resolution, ResolutionError, StateKey, Step,
+};
 use event::{AuthEvent, RoomRules, StateResolution, auth};
 use names::RoomSn;
 use store::Read;
@@ -51,11 +53,15 @@ impl Settled {
 
     /// Whether an event was committed, by its number.
     pub(crate) fn has_event(&self, no: EventNo) -> bool {
-        no >= EventNo::FIRST && no < self.next
+        // What is filled in goes below places that were committed.
+        !no.is_past() && no < self.next
     }
 
     fn has(&self, point: Point) -> bool {
-        point.place < self.next && point.line <= self.side_lines
+        let is_main = point.line == 0;
+        point.place < self.next
+            && point.line <= self.side_lines
+            && (is_main || !point.place.is_past())
     }
 }
 
@@ -69,7 +75,12 @@ pub(crate) struct Room<'a, R> {
     /// The create event.
     pub create: EventNo,
     pub settled: Settled,
+    /// Called between the steps of a resolution.
+    pub pause: &'a (dyn Fn() + Sync),
 }
+
+/// Events that a resolution looks at in one step: about a millisecond.
+const STEP: usize = 500;
 
 impl<R: Read> Room<'_, R> {
     /// How the state at `base` differs from what resolution makes of the states at `points`.
@@ -198,7 +209,12 @@ impl<R: Read> Room<'_, R> {
         };
         let mut auth_difference = Vec::new();
         if self.rules.state_resolution != StateResolution::V1 {
+            let mut asked = 0;
             let mut chain = AgreedChain::new(self.from, self.room, |no| {
+                asked += 1;
+                if asked % STEP == 0 {
+                    (self.pause)();
+                }
                 let event = self.event(no)?;
                 let pdu = event.pdu();
                 let state_key = pdu.state_key().unwrap_or_default();
@@ -215,12 +231,15 @@ impl<R: Read> Room<'_, R> {
             );
             auth_difference = difference.map_err(|error| self.failed(error))?;
         }
-        let conflict = Conflict {
-            conflicted: &conflicted,
-            auth_difference: &auth_difference,
-            unconflicted: &|event_type, state_key| agreed.get(event_type, state_key),
-        };
-        state_res::resolve_conflict(self.rules, &conflict, self).map_err(|error| self.failed(error))
+        let agreed = |event_type: &str, state_key: &str| agreed.get(event_type, state_key);
+        let mut resolution = Resolution::new(self.rules, conflicted, auth_difference);
+        loop {
+            let step = resolution.step(self, &agreed, STEP);
+            if let Step::Done(resolved) = step.map_err(|error| self.failed(error))? {
+                return Ok(resolved);
+            }
+            (self.pause)();
+        }
     }
 
     fn failed(&self, error: ResolutionError<EventNo, Error>) -> Error {

@@ -60,7 +60,7 @@ impl<'a> ServerVisibility<'a> {
         if no < EventNo::HISTORY || self.is_own(event) {
             return Ok(true);
         }
-        if no < EventNo::FIRST {
+        if no.is_past() {
             return self.allows_past(from, no, event);
         }
         let visibility = self.visibility.at(no);

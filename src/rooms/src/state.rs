@@ -213,13 +213,12 @@ fn history(
     Ok(found)
 }
 
-/// What changed in the current state from `start` up to but not including `end`, in order.
+/// What changed in the current state from `start` up to but not including `end`, in order, and where.
 pub fn changes(
     from: &impl Read,
     room: RoomSn,
     start: EventNo,
     end: EventNo,
-) -> Result<Vec<StateDelta>> {
-    let log = lines::log(from, room, 0, start, end)?;
-    Ok(log.into_iter().map(|(_, change)| change).collect())
+) -> Result<Vec<(EventNo, StateDelta)>> {
+    lines::log(from, room, 0, start, end)
 }

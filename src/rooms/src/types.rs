@@ -8,7 +8,12 @@ use names::UserSn;
 use serde::{Deserialize, Serialize};
 use store::{Decoder, Encoder, Key, Position, Record, Result as StoreResult, Value};
 
-/// An event's place in its room. Larger is later; backfilled history goes below the first.
+/// An event's place in its room. Larger is later.
+///
+/// A room's history as it comes here falls into stretches: each begins with an event whose predecessors can't be had, and
+/// all that come after it are placed upwards from there. What is missing before a stretch is filled in later, and goes
+/// downwards from its first place; so the numbers below that are left free. Which of the two a place is, the number says
+/// ([`EventNo::is_past`]).
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -24,6 +29,9 @@ impl EventNo {
     pub const FIRST: EventNo = EventNo(1 << 40);
     /// After every event.
     pub const MAX: EventNo = EventNo(u64::MAX);
+    /// The numbers of a stretch: half of them below its first place. The first stretch has all numbers down to
+    /// [`EventNo::HISTORY`] below it.
+    const STRETCH: u64 = 1 << 28;
 
     /// The place right after this one.
     pub fn next(self) -> EventNo {
@@ -33,6 +41,54 @@ impl EventNo {
     /// The place right before this one.
     pub fn previous(self) -> EventNo {
         EventNo(self.0.saturating_sub(1))
+    }
+
+    /// Which stretch of the room's history the place belongs to, from 0. History that is filled in belongs to the stretch
+    /// that it leads to.
+    fn stretch(self) -> u64 {
+        self.0.saturating_sub(EventNo::FIRST.0) / EventNo::STRETCH
+    }
+
+    /// The first place of the stretch that this one belongs to.
+    pub fn stretch_start(self) -> EventNo {
+        match self.stretch() {
+            0 => EventNo::FIRST,
+            n => EventNo(EventNo::FIRST.0 + n * EventNo::STRETCH + EventNo::STRETCH / 2),
+        }
+    }
+
+    /// The lowest place for what is filled in before the stretch that this place belongs to.
+    pub fn stretch_floor(self) -> EventNo {
+        match self.stretch() {
+            0 => EventNo::HISTORY,
+            n => EventNo(EventNo::FIRST.0 + n * EventNo::STRETCH),
+        }
+    }
+
+    /// Whether the place is for history that is filled in before a stretch: it came when later events were here already,
+    /// and was never news to anybody.
+    pub fn is_past(self) -> bool {
+        self < self.stretch_start()
+    }
+
+    /// The first place of the next stretch, if the numbers reach that far: there are 2^36 stretches.
+    pub(crate) fn next_stretch(self) -> Option<EventNo> {
+        let number = self.stretch() + 1;
+        let start = number.checked_mul(EventNo::STRETCH)?;
+        let start = start.checked_add(EventNo::FIRST.0 + EventNo::STRETCH / 2)?;
+        Some(EventNo(start))
+    }
+}
+
+/// As operators are shown places: counted from the first of the stretch, after the number of the stretch if it is not the
+/// first.
+impl std::fmt::Display for EventNo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let place = i128::from(self.0) - i128::from(self.stretch_start().0);
+        match self.stretch() {
+            0 => write!(f, "{place}"),
+            stretch => write!(f, "{stretch}:{place}"),
+        }
     }
 }
 

@@ -158,13 +158,13 @@ impl Visibility {
         if !event.flags.is_visible() {
             return Ok(false);
         }
-        match no < EventNo::FIRST {
+        match no.is_past() {
             true => self.allows_past(from, no, event),
             false => Ok(self.allows_place(no)),
         }
     }
 
-    /// Whether the user may see an event that happened before this server came.
+    /// Whether the user may see an event that was filled in: judged by the states that it stands between.
     fn allows_past(&self, from: &impl Read, no: EventNo, event: &StoredEvent) -> Result<bool> {
         let (Some(before), Some(after)) = (graph::state_before(no, event), event.state_after(no))
         else {

@@ -1,6 +1,6 @@
 //! A server that enters a room late gets its history piece by piece, below what it has.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use event::{EventDraft, EventId, RoomRules, RoomVersion};
 use names::RoomSn;
@@ -8,7 +8,7 @@ use rooms::backfill::Filled;
 use rooms::graph::{self, StateIds};
 use rooms::ingest::{self, Answer, Arrival, Entered, Need, Part, Received, Staging, Verified};
 use rooms::membership::Action;
-use rooms::{EventNo, RoomWriter, StoredEvent, event_log, state};
+use rooms::{Effects, EventNo, RoomWriter, StoredEvent, backfill, event_log, state};
 use serde_json::{Map, json};
 use store::memory::Memory;
 use testkit::{World, public_room};
@@ -245,9 +245,17 @@ fn stage(
     late.store.commit(txn).unwrap();
 }
 
-#[test]
-fn history_is_filled_in_below_what_is_here_in_its_order_and_with_its_states() {
-    for version in [RoomVersion::V6, RoomVersion::V11, RoomVersion::V12] {
+/// A room on its server, and on one that entered it late.
+struct Both {
+    world: World,
+    room: RoomSn,
+    late: World,
+    late_room: RoomSn,
+    rules: &'static RoomRules,
+}
+
+impl Both {
+    fn new(version: RoomVersion) -> Self {
         let rules = version.rules();
         let mut world = World::new();
         let room = room_with_history(&mut world, version);
@@ -271,87 +279,208 @@ fn history_is_filled_in_below_what_is_here_in_its_order_and_with_its_states() {
             join: &join,
         };
         enter(&late, rules, late_room, &answer);
-        let here = ids(&timeline(&world, room));
-        let state_at_entry = state::all_current(&late.store.view(), late_room)
-            .unwrap()
-            .len();
-        assert_eq!(
-            state_at_entry,
-            state::all_current(&world.store.view(), room).unwrap().len()
-        );
+        Both {
+            world,
+            room,
+            late,
+            late_room,
+            rules,
+        }
+    }
 
-        let states_before = |world: &World, room, id: &str| {
-            let ids = graph::state_ids(&world.store.view(), room, id)
-                .unwrap()
-                .unwrap();
-            let sorted = |ids: Vec<EventId>| ids.into_iter().collect::<BTreeSet<_>>();
-            (sorted(ids.state), sorted(ids.auth_chain))
-        };
-        let join_id = join.pdu().event_id();
-        let state_before_entry = states_before(&world, room, join_id);
-        assert_eq!(states_before(&late, late_room, join_id), state_before_entry);
+    fn here(&self) -> Vec<(EventNo, StoredEvent)> {
+        timeline(&self.world, self.room)
+    }
 
-        let mut pieces = 0;
-        loop {
-            let gaps = graph::backward_extremities(&late.store.view(), late_room).unwrap();
-            if gaps.is_empty() {
-                break;
+    fn there(&self) -> Vec<(EventNo, StoredEvent)> {
+        timeline(&self.late, self.late_room)
+    }
+
+    fn gaps(&self) -> BTreeMap<EventNo, Vec<EventId>> {
+        backfill::gaps(&self.late.store.view(), self.late_room).unwrap()
+    }
+
+    /// Does something on the late server with the state before one event, all of which is given to it.
+    fn with_state(&self, id: &str, then: impl FnOnce(&mut RoomWriter<'_>, &[EventId])) -> Effects {
+        let (state, events) = state_of(&self.world, self.rules, self.room, id);
+        let users = ingest::users_without_number(&self.late.store.view(), &events).unwrap();
+        self.late
+            .names
+            .number_users(&self.late.store, &users)
+            .unwrap();
+        let mut txn = self.late.store.begin();
+        let mut writer = RoomWriter::open(&mut txn, self.late.context(), self.late_room).unwrap();
+        for event in &events {
+            match writer.receive(event, Arrival::Outlier).unwrap() {
+                Received::Need(need) => panic!("{need:?}"),
+                Received::Known(_) | Received::Stored { .. } => {}
             }
-            pieces += 1;
-            let from: Vec<EventId> = gaps.iter().map(|(id, _)| id.as_str().into()).collect();
-            let piece = graph::backfill(&world.store.view(), room, &from, 10).unwrap();
-            let oldest = piece.last().unwrap().1.event_id.clone();
-            let (state, events) = state_of(&world, rules, room, &oldest);
-            let piece: Vec<Verified> = piece
-                .iter()
-                .map(|(_, event)| verified(&world, rules, event))
-                .collect();
-            let mut txn = late.store.begin();
-            let mut writer = RoomWriter::open(&mut txn, late.context(), late_room).unwrap();
-            for event in &events {
-                match writer.receive(event, Arrival::Outlier).unwrap() {
-                    Received::Need(need) => panic!("{need:?}"),
-                    Received::Known(_) | Received::Stored { .. } => {}
-                }
-            }
-            match writer.backfill(&piece, &state.state).unwrap() {
-                Filled::Stored(stored) => assert_eq!(stored, piece.len()),
+        }
+        then(&mut writer, &state.state);
+        let effects = writer.finish();
+        self.late.store.commit(txn).unwrap();
+        effects
+    }
+
+    /// The late server gets the newest event, whatever it missed before.
+    fn give_newest(&self) {
+        let newest = self.here().pop().unwrap().1;
+        let event = verified(&self.world, self.rules, &newest);
+        let users = ingest::users_without_number(&self.late.store.view(), [&event]).unwrap();
+        self.late
+            .names
+            .number_users(&self.late.store, &users)
+            .unwrap();
+        self.with_state(&newest.event_id, |writer, state| {
+            let received = writer.receive(&event, Arrival::AfterGap { state }).unwrap();
+            assert!(matches!(received, Received::Stored { .. }), "{received:?}");
+        });
+    }
+
+    /// Fills in a piece of what leads to a gap.
+    fn fill(&self, missing: &[EventId], limit: usize) {
+        let piece = graph::backfill(&self.world.store.view(), self.room, missing, limit).unwrap();
+        let oldest = piece.last().unwrap().1.event_id.clone();
+        let piece: Vec<Verified> = piece
+            .iter()
+            .map(|(_, event)| verified(&self.world, self.rules, event))
+            .collect();
+        let users = ingest::users_without_number(&self.late.store.view(), &piece).unwrap();
+        self.late
+            .names
+            .number_users(&self.late.store, &users)
+            .unwrap();
+        let effects = self.with_state(&oldest, |writer, state| {
+            match writer.backfill(&piece, state).unwrap() {
+                Filled::Stored(stored) => assert!(stored > 0),
                 Filled::Need(need) => panic!("{need:?}"),
             }
-            let effects = writer.finish();
-            assert!(effects.appended.is_empty() && effects.memberships.is_empty());
-            late.store.commit(txn).unwrap();
-            // What was known stays where it was: the newest events are the same in the same order.
-            let there = ids(&timeline(&late, late_room));
-            assert_eq!(there, here[here.len() - there.len()..]);
-            assert_eq!(states_before(&late, late_room, join_id), state_before_entry);
-        }
-        assert!(pieces > 3, "{pieces}");
-        let there = timeline(&late, late_room);
-        assert_eq!(ids(&there), here);
-        let (ours, theirs) = (world.store.view(), late.store.view());
+        });
+        assert!(effects.appended.is_empty() && effects.memberships.is_empty());
+    }
+
+    /// State and auth chain before an event.
+    fn states_before(world: &World, room: RoomSn, id: &str) -> [BTreeSet<EventId>; 2] {
+        let view = world.store.view();
+        let ids = graph::state_ids(&view, room, id).unwrap().unwrap();
+        [ids.state, ids.auth_chain].map(|ids| ids.into_iter().collect())
+    }
+
+    /// Both servers have the same, and tell the same of it.
+    fn assert_same(&self) {
+        let there = self.there();
+        assert_eq!(ids(&there), ids(&self.here()));
         for (_, event) in &there {
-            let by = |view, room| {
-                let ids = graph::state_ids(view, room, &event.event_id)
-                    .unwrap()
-                    .unwrap();
-                let sorted = |ids: Vec<EventId>| ids.into_iter().collect::<BTreeSet<_>>();
-                (sorted(ids.state), sorted(ids.auth_chain))
-            };
             assert_eq!(
-                by(&theirs, late_room),
-                by(&ours, room),
+                Self::states_before(&self.late, self.late_room, &event.event_id),
+                Self::states_before(&self.world, self.room, &event.event_id),
                 "before {}",
                 event.json
             );
         }
-        for (world, room) in [(&world, room), (&late, late_room)] {
+        self.assert_sound();
+    }
+
+    fn assert_sound(&self) {
+        for (world, room) in [(&self.world, self.room), (&self.late, self.late_room)] {
+            let view = world.store.view();
+            let room_id = names::room_id(&view, room).unwrap();
             let mut found = Vec::new();
-            rooms::check::room(&world.store.view(), room, &room_id, &mut |what| {
-                found.push(what)
-            })
-            .unwrap();
+            rooms::check::room(&view, room, &room_id, &mut |what| found.push(what)).unwrap();
             assert_eq!(found, [""; 0]);
+        }
+    }
+}
+
+#[test]
+fn history_is_filled_in_below_what_is_here_in_its_order_and_with_its_states() {
+    for version in [RoomVersion::V6, RoomVersion::V11, RoomVersion::V12] {
+        let both = Both::new(version);
+        let here = ids(&both.here());
+        let current = |world: &World, room| {
+            let all = state::all_current(&world.store.view(), room).unwrap();
+            all.len()
+        };
+        assert_eq!(
+            current(&both.late, both.late_room),
+            current(&both.world, both.room)
+        );
+        let join = here.last().unwrap();
+        let at_join = Both::states_before(&both.world, both.room, join);
+        let mut pieces = 0;
+        while let Some(missing) = both.gaps().get(&EventNo::FIRST) {
+            assert_eq!(
+                Both::states_before(&both.late, both.late_room, join),
+                at_join
+            );
+            pieces += 1;
+            both.fill(missing, 10);
+            // What was known stays where it was: the newest events are the same in the same order.
+            let there = ids(&both.there());
+            assert_eq!(there, here[here.len() - there.len()..]);
+        }
+        assert!(pieces > 3, "{pieces}");
+        both.assert_same();
+    }
+}
+
+/// What is missed in the middle of the history is filled in where it belongs, whichever gap is read first.
+#[test]
+fn gaps_in_the_middle_are_filled_in_where_they_are() {
+    for version in [RoomVersion::V6, RoomVersion::V11, RoomVersion::V12] {
+        for (first, limit) in [(0, 10), (1, 10), (2, 10), (2, 100)] {
+            let mut both = Both::new(version);
+            for outage in 0..2 {
+                for n in 0..8 {
+                    let member = format!("@member{n}:here");
+                    let topic = json!({ "topic": format!("Outage {outage}, {n}") });
+                    both.world
+                        .act(both.room, Action::Join, &member, &member)
+                        .unwrap();
+                    both.world
+                        .set(both.room, OWNER, ("m.room.topic", ""), &topic)
+                        .unwrap();
+                    both.world
+                        .say(both.room, &member, "Is anybody there?")
+                        .unwrap();
+                }
+                both.give_newest();
+                // One that follows what is there.
+                both.world.say(both.room, OWNER, "Welcome back").unwrap();
+                both.give_newest();
+            }
+            let came: Vec<EventNo> = both.there().iter().map(|(no, _)| *no).collect();
+            let stretches: Vec<EventNo> = both.gaps().into_keys().collect();
+            assert_eq!(stretches.len(), 3);
+            assert_eq!(stretches, [came[0].stretch_start(), came[1], came[3]]);
+            assert!(came.iter().all(|no| !no.is_past()));
+            assert_eq!([came[1], came[2]].map(|no| no.to_string()), ["1:0", "1:1"]);
+            let order = ids(&both.here());
+            let mut next = first;
+            while !both.gaps().is_empty() {
+                let gaps: Vec<_> = both.gaps().into_iter().collect();
+                let (_, missing) = &gaps[next.min(gaps.len() - 1)];
+                both.fill(missing, limit);
+                next = first;
+                both.assert_sound();
+                let there = ids(&both.there());
+                let in_order: Vec<_> = order
+                    .iter()
+                    .filter(|id| there.contains(id))
+                    .cloned()
+                    .collect();
+                assert_eq!(there, in_order);
+                let now: Vec<EventNo> = both.there().iter().map(|(no, _)| *no).collect();
+                assert!(came.iter().all(|no| now.contains(no)));
+            }
+            both.assert_same();
+            // Who knows everything up to one of the events that came goes on with what follows it.
+            let view = both.late.store.view();
+            for (no, event) in both.there().iter().filter(|(no, _)| !no.is_past()) {
+                let place =
+                    event_log::after_position(&view, both.late_room, event.position).unwrap();
+                assert_eq!(place, no.next());
+            }
         }
     }
 }

@@ -122,6 +122,7 @@ impl Homeserver {
             cache: &core.cache,
             key: &self.key,
             now_ms: now_ms + self.ahead_ms,
+            pause: &|| {},
         }
     }
 

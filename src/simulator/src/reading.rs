@@ -162,8 +162,15 @@ impl Sight for Homeserver {
     fn some_event(&self, random: &mut Random) -> Option<String> {
         let (view, room) = self.look().ok()?;
         let head = event_log::head(&view, room).ok()??;
-        let count = head.next.0.saturating_sub(EventNo::FIRST.0);
-        let no = EventNo(EventNo::FIRST.0 + random.below(count as usize) as u64);
+        let mut stretches = event_log::stretches(&view, room, head.next);
+        let (mut first, mut next) = stretches.next()?.ok()?;
+        while random.below(2) == 0
+            && let Some(Ok(older)) = stretches.next()
+        {
+            (first, next) = older;
+        }
+        let count = next.0.saturating_sub(first.0).max(1);
+        let no = EventNo(first.0 + random.below(count as usize) as u64);
         Some(event_log::get(&view, room, no).ok()??.event_id.to_string())
     }
 }

@@ -165,7 +165,7 @@ pub fn device_changes(
             continue;
         };
         let start = event_log::after_position(view, room, since)?;
-        for change in state::changes(view, room, start, head.next)? {
+        for (_, change) in state::changes(view, room, start, head.next)? {
             if change.event_type == "m.room.member"
                 && change.state_key != user_id
                 && let Some(other) = names::user_sn(view, &change.state_key)?

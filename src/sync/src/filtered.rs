@@ -36,11 +36,11 @@ const MOST_LOOKED_AT: usize = 10_000;
 pub struct Piece {
     /// The events, oldest first.
     pub events: Vec<(EventNo, StoredEvent)>,
-    /// There are more before them, within what was asked for.
+    /// There are more before them, within what was asked for; or there is a gap, filled in later or not.
     pub limited: bool,
 }
 
-/// The newest events of a range that a user may see and a filter shows.
+/// The newest events of a range that a user may see and a filter shows, as far as they came without a gap.
 pub struct Selection<'a> {
     /// The room.
     pub room: RoomSn,
@@ -73,12 +73,14 @@ impl Selection<'_> {
         if self.start >= self.end {
             return Ok(piece);
         }
+        // What was filled in below is no news, and its state is not that of the time when it came.
+        let gap = self.end.previous().stretch_start();
         for (looked_at, row) in event_log::backwards(from, self.room, self.end).enumerate() {
             let (no, event) = row?;
             if no < self.start {
                 break;
             }
-            if piece.events.len() == self.limit || looked_at == MOST_LOOKED_AT {
+            if piece.events.len() == self.limit || looked_at == MOST_LOOKED_AT || no < gap {
                 piece.limited = true;
                 break;
             }
@@ -86,6 +88,8 @@ impl Selection<'_> {
                 piece.events.push((no, event));
             }
         }
+        // Whoever knows all before a gap does not know what is in it.
+        piece.limited |= gap > EventNo::FIRST && self.start < gap;
         piece.events.reverse();
         Ok(piece)
     }

@@ -127,15 +127,21 @@ fn look(
     };
     let facts = RoomFacts::read(view, &subject)?;
     let mut reached = Position::ZERO;
+    let mut last = Position(u64::MAX);
     for (n, row) in event_log::backwards(view, room, end).enumerate() {
         let (no, event) = row?;
         if no <= joined_at {
             break;
         }
         if n == MOST_OF_ROOM {
-            reached = Position(event.position.0.saturating_add(1));
+            reached = Position(last.0.saturating_add(1));
             break;
         }
+        if no.is_past() {
+            // It was never news.
+            continue;
+        }
+        last = event.position;
         if event.sender == asked.user || !visibility.allows(view, no, &event)? {
             continue;
         }

@@ -90,7 +90,7 @@ fn met(
             continue;
         }
         let start = event_log::after_position(view, *room, since)?;
-        for change in state::changes(view, *room, start, EventNo::MAX)? {
+        for (_, change) in state::changes(view, *room, start, EventNo::MAX)? {
             if change.event_type == "m.room.member"
                 && let Some(user) = names::user_sn(view, &change.state_key)?
                 && members::membership(view, *room, user)? == Membership::Join

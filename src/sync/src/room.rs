@@ -7,7 +7,10 @@ use event::json;
 use names::{RoomSn, UserSn};
 use rooms::render::{Renderer, Viewer};
 use rooms::visibility::Visibility;
-use rooms::{EventNo, Flags, Point, RoomHead, StoredEvent, UserRoom, event_log, partial, receipts};
+use rooms::{
+    EventNo, Flags, Point, RoomHead, StateDelta, StoredEvent, UserRoom, event_log, partial,
+    receipts,
+};
 use store::{At, Position, View};
 use users::account_data::Item;
 use users::filters::EventFormat;
@@ -63,6 +66,23 @@ pub struct Room<'a> {
     inside: bool,
     /// The room was entered without its members, and they became known since.
     members_learnt: bool,
+}
+
+/// Changes of a room's state, in order, and where they were made.
+type Changes = Vec<(EventNo, StateDelta)>;
+
+/// The entries of the state that events of a timeline set.
+fn entries_of(piece: &Piece) -> HashSet<(String, String)> {
+    let mut entries = HashSet::new();
+    for (_, event) in &piece.events {
+        let text = |key| json::member(&event.json, key).and_then(json::string);
+        if event.flags.has(Flags::STATE)
+            && let (Some(of), Some(key)) = (text("type"), text("state_key"))
+        {
+            entries.insert((of.into_owned(), key.into_owned()));
+        }
+    }
+    entries
 }
 
 /// What a room's part tells the answer as a whole.
@@ -198,21 +218,45 @@ impl<'a> Room<'a> {
         Ok(ids)
     }
 
-    /// The state that goes with the timeline.
+    /// What changed in the room's state since the client's, or where the client has none, since the timeline begins.
+    fn changes(&self, start: EventNo) -> Result<Changes> {
+        let first = match self.anew {
+            true => start,
+            false => self.new_from.min(start),
+        };
+        let (view, room) = (self.shared.view, self.room);
+        Ok(rooms::state::changes(view, room, first, EventNo::MAX)?)
+    }
+
+    /// The state that goes with the timeline, which begins at `start`: that before it, or where clients ask so, after it.
     fn state(
         &self,
         piece: &Piece,
         heroes: &[UserSn],
-        start: EventNo,
-        end: EventNo,
+        (start, end): (EventNo, EventNo),
+        changes: &Changes,
     ) -> Result<Entries> {
         let (view, request) = (self.shared.view, self.shared.request);
         let lazy = request.filter.room.state.lazy_load_members;
-        // The state before the timeline, or where clients ask so, after it.
         let upto = match request.state_mode {
             StateMode::Before => start,
             StateMode::After => end,
         };
+        let between = |from: EventNo, to: EventNo| {
+            let those = changes
+                .iter()
+                .filter(move |(no, _)| *no >= from && *no < to);
+            those.map(|(_, change)| change)
+        };
+        // What the events of the timeline do not tell of what changed there: that resolution came to something else.
+        let told = match between(upto, end).next() {
+            Some(_) => entries_of(piece),
+            None => HashSet::new(),
+        };
+        let untold = between(upto, end).filter(|change| {
+            let key = (change.event_type.as_str(), change.state_key.as_str());
+            !told.iter().any(|(of, of_key)| (&**of, &**of_key) == key)
+        });
         let senders = if lazy {
             self.senders(piece, heroes)?
         } else {
@@ -224,9 +268,14 @@ impl<'a> Room<'a> {
             } else {
                 Members::All
             };
-            return room_state::before(view, self.room, upto, &members);
+            let later = between(upto, EventNo::MAX);
+            let mut entries = room_state::without(view, self.room, later, &members)?;
+            let untold = untold.filter(|change| members.has(change));
+            room_state::apply(&mut entries, untold);
+            return Ok(entries);
         }
-        let mut entries = room_state::changed(view, self.room, self.new_from, upto)?;
+        let mut entries = Entries::new();
+        room_state::apply(&mut entries, between(self.new_from, upto).chain(untold));
         if lazy {
             // Members that the device knows are kept true, whoever wrote.
             let mut unknown = Vec::new();
@@ -293,22 +342,21 @@ impl<'a> Room<'a> {
         let mut told = Told::default();
         let end = self.head.next;
         let piece = self.timeline(end)?;
-        let start = piece
-            .events
-            .first()
-            .map_or(self.new_from.max(EventNo::FIRST), |(no, _)| *no);
-        let start = if piece.events.is_empty() {
-            end.min(start.max(self.new_from))
-        } else {
-            start
+        let start = match piece.events.first() {
+            Some((no, _)) => *no,
+            None if piece.limited => end,
+            None => end.min(self.new_from.max(EventNo::FIRST)),
         };
-        let members_changed = self.anew || self.members_learnt || self.members_changed(end)?;
+        let changes = self.changes(start)?;
+        let is_member = |change: &StateDelta| change.event_type == "m.room.member";
+        let members_changed =
+            self.anew || self.members_learnt || changes.iter().any(|(_, change)| is_member(change));
         let heroes = match members_changed {
             true => summary::heroes(view, self.room, request.user)?,
             false => None,
         };
         let shown_heroes = heroes.as_deref().unwrap_or_default();
-        let entries = self.state(&piece, shown_heroes, start, end)?;
+        let entries = self.state(&piece, shown_heroes, (start, end), &changes)?;
         told.members = self.shown_members(&entries, &piece)?;
         let state = self.state_events(entries)?;
         out.extend_from_slice(b"{\"timeline\":{\"events\":");
@@ -334,13 +382,6 @@ impl<'a> Room<'a> {
             || members_changed
             || !account_data.is_empty();
         Ok(told)
-    }
-
-    fn members_changed(&self, end: EventNo) -> Result<bool> {
-        let changes = rooms::state::changes(self.shared.view, self.room, self.new_from, end)?;
-        Ok(changes
-            .iter()
-            .any(|change| change.event_type == "m.room.member"))
     }
 
     /// The members that the device is shown, by number, if it loads members lazily.
@@ -485,7 +526,9 @@ impl<'a> Room<'a> {
         let mut entries = match self.visibility.left_at() {
             Some(left) if self.inside || self.shared.request.full_state => {
                 let known = left.next();
-                self.state(&piece, &[], start.min(known), end.min(known))?
+                let (start, end) = (start.min(known), end.min(known));
+                let changes = self.changes(start)?;
+                self.state(&piece, &[], (start, end), &changes)?
             }
             _ => Entries::new(),
         };

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use names::RoomSn;
-use rooms::{EventNo, state};
+use rooms::{EventNo, StateDelta, state};
 use store::Read;
 
 use crate::Result;
@@ -21,6 +21,16 @@ pub enum Members<'a> {
     Only(&'a BTreeSet<String>),
 }
 
+impl Members<'_> {
+    /// Whether an entry is of no member, or of one of these.
+    pub fn has(&self, change: &StateDelta) -> bool {
+        match self {
+            Members::All => true,
+            Members::Only(ids) => change.event_type != MEMBER || ids.contains(&change.state_key),
+        }
+    }
+}
+
 /// The state right before the event at `place` on the room's main line; at its head, the current state.
 ///
 /// Taken from the current state by undoing what the events from `place` on changed: the cost is that
@@ -29,6 +39,22 @@ pub fn before(
     from: &impl Read,
     room: RoomSn,
     place: EventNo,
+    members: &Members<'_>,
+) -> Result<Entries> {
+    let changes = state::changes(from, room, place, EventNo::MAX)?;
+    without(
+        from,
+        room,
+        changes.iter().map(|(_, change)| change),
+        members,
+    )
+}
+
+/// The current state without its last changes.
+pub fn without<'c>(
+    from: &impl Read,
+    room: RoomSn,
+    changes: impl DoubleEndedIterator<Item = &'c StateDelta>,
     members: &Members<'_>,
 ) -> Result<Entries> {
     let mut entries = Entries::new();
@@ -47,18 +73,11 @@ pub fn before(
             }
         }
     }
-    for change in state::changes(from, room, place, EventNo::MAX)?
-        .into_iter()
-        .rev()
-    {
-        let wanted = match members {
-            Members::All => true,
-            Members::Only(ids) => change.event_type != MEMBER || ids.contains(&change.state_key),
-        };
-        if !wanted {
+    for change in changes.rev() {
+        if !members.has(change) {
             continue;
         }
-        let key = (change.event_type, change.state_key);
+        let key = (change.event_type.clone(), change.state_key.clone());
         match change.before {
             Some(before) => entries.insert(key, before),
             None => entries.remove(&key),
@@ -67,15 +86,13 @@ pub fn before(
     Ok(entries)
 }
 
-/// What the events from `start` up to but not including `end` changed: the last event of each entry.
-pub fn changed(from: &impl Read, room: RoomSn, start: EventNo, end: EventNo) -> Result<Entries> {
-    let mut entries = Entries::new();
-    for change in state::changes(from, room, start, end)? {
-        let key = (change.event_type, change.state_key);
+/// Makes changes to a state.
+pub fn apply<'c>(entries: &mut Entries, changes: impl Iterator<Item = &'c StateDelta>) {
+    for change in changes {
+        let key = (change.event_type.clone(), change.state_key.clone());
         match change.after {
             Some(after) => entries.insert(key, after),
             None => entries.remove(&key),
         };
     }
-    Ok(entries)
 }

@@ -94,7 +94,7 @@ impl UnreadCounts {
             _ => Counted {
                 upto: EventNo(read.everything_read_to() + 1)
                     .max(of.joined_at.next())
-                    .max(EventNo(of.head.next.0.saturating_sub(MOST_COUNTED))),
+                    .max(event_log::back(from, of.room, of.head.next, MOST_COUNTED)?),
                 receipts: read,
                 rules: rules_at,
                 unread: Unread::default(),
@@ -114,6 +114,10 @@ fn fold(from: &impl Read, of: &Subject<'_>, rules: &Ruleset, counted: &mut Count
     let room = RoomFacts::read(from, of)?;
     for row in event_log::forwards(from, of.room, counted.upto) {
         let (no, event) = row?;
+        if no.is_past() {
+            // It was never news.
+            continue;
+        }
         let thread = event.thread_root.as_deref();
         if event.sender == of.user {
             // Who writes has read what is there.

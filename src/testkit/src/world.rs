@@ -80,6 +80,7 @@ impl World {
             cache: &self.cache,
             key: &self.key,
             now_ms: self.now_ms,
+            pause: &|| {},
         }
     }
 

@@ -1,6 +1,8 @@
 //! What stands around an event.
 //! <https://spec.matrix.org/v1.19/client-server-api/#event-context>
 
+use std::collections::BTreeSet;
+
 use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
@@ -66,6 +68,9 @@ fn render(
             way,
             limit,
         };
+        // What is missing in between is fetched for who reads on.
+        let gap = history::gap_ahead(&reader.view, span, &BTreeSet::new())?;
+        let span = gap.map_or(span, |gap| span.up_to(gap));
         history::page(&reader.view, span, |no, event| lens.shows(no, event))
     };
     let before = page(Way::Backward, no, EventNo::MIN, limit / 2)?.events;

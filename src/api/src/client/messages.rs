@@ -1,6 +1,7 @@
 //! Reading a room's history page by page.
 //! <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3roomsroomidmessages>
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::Router;
@@ -8,9 +9,8 @@ use axum::extract::State;
 use axum::routing::get;
 use event::json;
 use node::Lane;
-use node::federation::has_gaps;
-use rooms::EventNo;
 use rooms::history::{self, Span, Way};
+use rooms::{EventNo, backfill};
 use serde::Deserialize;
 use sync::PaginationToken;
 use users::filters::RoomEventFilter;
@@ -98,46 +98,69 @@ async fn messages(
     };
     let start = asked.from.filter(|text| !text.is_empty());
     let start = start.unwrap_or_else(|| PaginationToken::Place(span.start).to_string());
-    let asked = Arc::new((filter, start));
+    let mut page = Arc::new(Wanted {
+        span,
+        filter,
+        start,
+        crossed: BTreeSet::new(),
+    });
     let mut reader = Arc::new(reader);
     for _ in 0..MOST_BACKFILLS {
-        let page = rendered(&app, &reader, span, &asked).await?;
-        if !page.ends_at_gap || !app.node().backfill(span.room).await? {
-            return Ok(page.body);
+        let rendered = rendered(&app, &reader, &page).await?;
+        let Some(gap) = rendered.gap else {
+            return Ok(rendered.body);
+        };
+        if !app.node().backfill(span.room, gap).await? {
+            if gap == EventNo::FIRST {
+                return Ok(rendered.body);
+            }
+            // Nobody has it now: what is beyond is shown.
+            let page = Arc::make_mut(&mut page);
+            page.crossed.insert(gap);
         }
         reader = Arc::new(RoomReader::open(&app, &session, &room_id)?);
     }
-    Ok(rendered(&app, &reader, span, &asked).await?.body)
+    Ok(rendered(&app, &reader, &page).await?.body)
 }
 
 async fn rendered(
     app: &App,
     reader: &Arc<RoomReader>,
-    span: Span,
-    asked: &Arc<(Arc<RoomEventFilter>, String)>,
+    page: &Arc<Wanted>,
 ) -> Result<Rendered, ApiError> {
-    if span.limit <= MOST_INLINE {
-        return render(reader, span, &asked.0, &asked.1);
+    if page.span.limit <= MOST_INLINE {
+        return render(reader, page);
     }
-    let (reader, asked) = (Arc::clone(reader), Arc::clone(asked));
-    let page = move || render(&reader, span, &asked.0, &asked.1);
-    app.node().run(Lane::Interactive, page).await?
+    let (reader, page) = (Arc::clone(reader), Arc::clone(page));
+    app.node()
+        .run(Lane::Interactive, move || render(&reader, &page))
+        .await?
+}
+
+/// A page that a client asks for.
+#[derive(Clone)]
+struct Wanted {
+    span: Span,
+    filter: Arc<RoomEventFilter>,
+    /// Where it begins, as a token.
+    start: String,
+    /// Gaps that nobody can fill in now.
+    crossed: BTreeSet<EventNo>,
 }
 
 /// A page as the client gets it.
 struct Rendered {
     body: JsonBytes,
-    /// It is shorter than it might be, and other servers have history from before it.
-    ends_at_gap: bool,
+    /// It is shorter than it might be, for there is a gap before the stretch that begins here: others may have history
+    /// from there.
+    gap: Option<EventNo>,
 }
 
-fn render(
-    reader: &RoomReader,
-    span: Span,
-    filter: &RoomEventFilter,
-    start: &str,
-) -> Result<Rendered, ApiError> {
+fn render(reader: &RoomReader, wanted: &Wanted) -> Result<Rendered, ApiError> {
+    let (filter, crossed) = (&*wanted.filter, &wanted.crossed);
     let lens = reader.lens(filter)?;
+    let ahead = history::gap_ahead(&reader.view, wanted.span, crossed)?;
+    let span = ahead.map_or(wanted.span, |gap| wanted.span.up_to(gap));
     // A page that the filter cut short has an end as well: without the filter there is more.
     let mut left_out = false;
     let page = history::page(&reader.view, span, |no, event| {
@@ -158,12 +181,24 @@ fn render(
     out.extend_from_slice(b"{\"chunk\":");
     renderer.list(&mut out, &page.events)?;
     out.extend_from_slice(b",\"start\":");
-    json::write_string(&mut out, start);
-    let is_at_start = span.way == Way::Backward && page.next.is_none() && span.end == EventNo::MIN;
-    let ends_at_gap = is_at_start && has_gaps(&reader.view, span.room)?;
-    // What is before the gap may come yet: who reads on asks for it again.
-    let end_at_gap = page.events.last().filter(|_| ends_at_gap);
-    let end_at_gap = end_at_gap.map(|(no, _)| *no);
+    json::write_string(&mut out, &wanted.start);
+    let gap = match ahead {
+        _ if page.next.is_some() => None,
+        Some(gap) => Some(gap),
+        None if span.way == Way::Backward && span.end == EventNo::MIN => {
+            beginning(reader, span.room)?
+        }
+        None => None,
+    };
+    // What is in the gap may come yet: who reads on asks for it again.
+    let end_at_gap = match (gap, page.events.last()) {
+        (None, _) => None,
+        (Some(_), Some((no, _))) => Some(match span.way {
+            Way::Forward => no.next(),
+            Way::Backward => *no,
+        }),
+        (Some(gap), None) => Some(span.start).filter(|_| gap != EventNo::FIRST),
+    };
     if let Some(next) = page.next.or(end_of_chunk).or(end_at_gap) {
         let end = PaginationToken::Place(next);
         out.extend_from_slice(format!(",\"end\":\"{end}\"").as_bytes());
@@ -178,6 +213,12 @@ fn render(
     out.push(b'}');
     Ok(Rendered {
         body: JsonBytes(out.into()),
-        ends_at_gap: ends_at_gap && page.events.len() < span.limit,
+        gap: gap.filter(|_| page.events.len() < span.limit),
     })
+}
+
+/// The gap before the room's first stretch, if there is one.
+fn beginning(reader: &RoomReader, room: names::RoomSn) -> Result<Option<EventNo>, ApiError> {
+    let gaps = backfill::gaps(&reader.view, room)?;
+    Ok(Some(EventNo::FIRST).filter(|first| gaps.contains_key(first)))
 }

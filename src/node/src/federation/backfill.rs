@@ -1,4 +1,4 @@
-//! Fetching history that others have, when somebody reads back to where this server's begins.
+//! Fetching history that others have, when somebody reads back to where this server's has a gap.
 //! <https://spec.matrix.org/v1.19/server-server-api/#backfilling-and-retrieving-missing-events>
 
 use std::collections::HashSet;
@@ -8,7 +8,7 @@ use event::EventId;
 use names::RoomSn;
 use rooms::backfill::Filled;
 use rooms::ingest::{self, Need, Verified};
-use rooms::{RoomWriter, event_log, graph, servers};
+use rooms::{EventNo, RoomWriter, backfill, event_log, servers};
 use store::Read;
 
 use super::ingest::Ingest;
@@ -19,8 +19,8 @@ use crate::{Lane, Lock, Node, NodeError};
 /// Servers that are asked before the history is left as it is.
 const MOST_SERVERS: usize = 4;
 
-/// Gaps that are asked about at once.
-const MOST_GAPS: usize = 10;
+/// Missing events that are asked about at once.
+const MOST_MISSING: usize = 10;
 
 /// Events asked for at once.
 const LIMIT: usize = 100;
@@ -28,57 +28,38 @@ const LIMIT: usize = 100;
 /// Times that what an event needs is fetched.
 const MOST_TRIES: usize = 4;
 
-/// Whether others have history of the room that this server has not.
-///
-/// # Errors
-/// If the store fails.
-pub fn has_gaps(from: &impl Read, room: RoomSn) -> Result<bool, NodeError> {
-    Ok(!gaps(from, room)?.is_empty())
-}
-
-/// Events that are not here and that some of the room's history follows.
-fn gaps(from: &impl Read, room: RoomSn) -> Result<Vec<String>, NodeError> {
-    let mut gaps: Vec<String> = Vec::new();
-    for (id, follower) in graph::backward_extremities(from, room)? {
-        if gaps.len() == MOST_GAPS {
-            break;
-        }
-        let follower = event_log::get(from, room, follower)?;
-        let is_history = follower.is_some_and(|event| event.flags.is_visible());
-        if is_history && gaps.last() != Some(&id) {
-            gaps.push(id);
-        }
-    }
-    Ok(gaps)
-}
-
 impl Node {
-    /// Fetches history from before what is here; says whether there was any.
+    /// Fetches history from before the stretch that begins at `stretch`; says whether there was any.
     ///
     /// # Errors
     /// If the store fails; that no server has it is none.
-    pub async fn backfill(self: &Arc<Self>, room: RoomSn) -> Result<bool, NodeError> {
+    pub async fn backfill(
+        self: &Arc<Self>,
+        room: RoomSn,
+        stretch: EventNo,
+    ) -> Result<bool, NodeError> {
         // Who reads on at the same time finds what the first has fetched.
-        let first_before = event_log::first(&self.view(), room)?;
+        let floor = stretch.stretch_floor();
+        let first_before = event_log::first(&self.view(), room, floor)?;
         let _turn = self
             .lock(Lock::Named(format!("backfilling {}", room.0)))
             .await;
         let view = self.view();
-        if event_log::first(&view, room)? != first_before {
+        if event_log::first(&view, room, floor)? != first_before {
             return Ok(true);
         }
         if !self.wait_for_members(room, MEMBERS_PATIENCE).await? {
             return Ok(false);
         }
-        let gaps = gaps(&view, room)?;
-        if gaps.is_empty() {
+        let Some(mut missing) = backfill::gaps(&view, room)?.remove(&stretch) else {
             return Ok(false);
-        }
+        };
+        missing.truncate(MOST_MISSING);
         let room_id = names::room_id(&view, room)?;
         let mut servers = servers::joined(&view, room)?;
         self.reachable_first(&mut servers);
         for server in servers.iter().take(MOST_SERVERS) {
-            match self.backfill_by(room, &room_id, server, &gaps).await {
+            match self.backfill_by(room, &room_id, server, &missing).await {
                 Ok(0) => {}
                 Ok(count) => {
                     tracing::debug!(room = room_id, %server, count, "history was filled in");
@@ -97,9 +78,9 @@ impl Node {
         room: RoomSn,
         room_id: &str,
         server: &str,
-        gaps: &[String],
+        missing: &[EventId],
     ) -> Result<usize, NodeError> {
-        let mut events = self.fetch_backfill(server, room_id, gaps, LIMIT).await?;
+        let mut events = self.fetch_backfill(server, room_id, missing, LIMIT).await?;
         events.truncate(LIMIT);
         let mut ingest = Ingest::new(self, room, room_id, server)?;
         let events = ingest.events_without_place(events).await?;

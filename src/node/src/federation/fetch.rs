@@ -84,7 +84,7 @@ impl Node {
         &self,
         peer: &str,
         room_id: &str,
-        from: &[String],
+        from: &[EventId],
         limit: usize,
     ) -> Result<Vec<Bytes>, NodeError> {
         let limit = limit.to_string();

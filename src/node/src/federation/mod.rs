@@ -40,7 +40,6 @@ mod way_out;
 
 pub(crate) use audit::Audit;
 pub use audit::Crossing;
-pub use backfill::has_gaps;
 pub(crate) use directory::RemoteAliases;
 pub use directory::Resolved;
 pub use handover::Handover;

@@ -6,9 +6,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use event::json;
 use names::RoomSn;
 use remote::{Request, path};
-use rooms::{EventNo, event_log, graph, servers};
+use rooms::{EventNo, backfill, event_log, servers};
 use serde::Deserialize;
 use store::Read;
 
@@ -54,11 +55,34 @@ pub fn may_be_in_gap(
     room: RoomSn,
     found: Option<EventNo>,
 ) -> Result<bool, NodeError> {
-    let mut gaps = graph::backward_extremities(from, room)?.into_iter();
-    Ok(match found {
-        Some(no) => gaps.any(|(_, follower)| follower == no),
-        None => gaps.next().is_some(),
-    })
+    let gaps = backfill::gaps(from, room)?;
+    let Some(found) = found else {
+        return Ok(!gaps.is_empty());
+    };
+    for gap in gaps.into_keys() {
+        let floor = gap.stretch_floor();
+        let after = event_log::first(from, room, floor)?;
+        let before = event_log::backwards(from, room, floor).next().transpose()?;
+        if after == Some(found) || before.is_some_and(|(no, _)| no == found) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The gap that an event of this time may lie in, by the time of the first event after it: the oldest of those that can be.
+fn gap_at(from: &impl Read, room: RoomSn, ts_ms: u64) -> Result<Option<EventNo>, NodeError> {
+    for gap in backfill::gaps(from, room)?.into_keys() {
+        let after = event_log::forwards(from, room, gap.stretch_floor()).next();
+        let Some((_, after)) = after.transpose()? else {
+            continue;
+        };
+        let sent = json::member(&after.json, "origin_server_ts").and_then(json::integer);
+        if sent.is_some_and(|sent| u64::try_from(sent).unwrap_or(0) >= ts_ms) {
+            return Ok(Some(gap));
+        }
+    }
+    Ok(None)
 }
 
 impl Node {
@@ -91,9 +115,13 @@ impl Node {
         }
         if let Some(nearest) = &nearest {
             for _ in 0..MOST_PIECES {
-                let is_here = event_log::find_in(&self.view(), room, &nearest.event_id)?.is_some();
-                if is_here || !self.backfill(room).await? {
-                    break;
+                let view = self.view();
+                let is_here = event_log::find_in(&view, room, &nearest.event_id)?.is_some();
+                let gap = gap_at(&view, room, nearest.origin_server_ts)?;
+                drop(view);
+                match gap.filter(|_| !is_here) {
+                    Some(gap) if self.backfill(room, gap).await? => {}
+                    _ => break,
                 }
             }
         }

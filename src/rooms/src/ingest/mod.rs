@@ -489,9 +489,11 @@ impl RoomWriter<'_> {
         if let Some(given) = given {
             // It is the state before the event, not only that after what is missing: what is here went into it
             // already, and resolving it once more with that could come to something else.
-            let base = match self.is_in_past() {
-                true => lines::first(self.read(), self.room())?,
-                false => self.now(),
+            let base = match self.past() {
+                // Most of it is as it was before the gap.
+                Some(place) if place > EventNo::FIRST => Point::main(place),
+                Some(_) => lines::first(self.read(), self.room())?,
+                None => self.now(),
             };
             let difference = self.difference_to(base, given)?;
             if first {

@@ -87,7 +87,7 @@ pub fn room(
         depth: 0,
         seen: Seen::default(),
     };
-    let total = super::places(&head);
+    let total = super::places(from, room, &head)?;
     let mut last = String::from("the beginning");
     let events =
         event_log::outliers(from, room).chain(event_log::forwards(from, room, EventNo::MIN));
@@ -106,7 +106,7 @@ pub fn room(
             say(damage(error)?);
         }
         proof.seen.events += 1;
-        let done = no.0.saturating_sub(EventNo::FIRST.0);
+        let done = proof.seen.events.min(total);
         if proof.seen.events.is_multiple_of(PROGRESS_EVERY) && !(listener.progress)(done, total) {
             return Ok(proof.seen);
         }
@@ -463,6 +463,7 @@ impl<R: Read> Proof<'_, R> {
             room: self.room,
             create: self.head.create,
             settled: self.settled,
+            pause: &|| {},
         }
     }
 

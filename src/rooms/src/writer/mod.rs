@@ -121,6 +121,8 @@ pub struct Context<'a> {
     pub key: &'a SigningKey,
     /// Milliseconds since 1970.
     pub now_ms: u64,
+    /// Called between the steps of what may take long: other work may go first.
+    pub pause: &'a (dyn Fn() + Sync),
 }
 
 /// What is known of a room's members.
@@ -158,7 +160,7 @@ pub struct RoomWriter<'a> {
     settled: Settled,
     /// What the room's policy server has signed for this change.
     signed: Option<&'a mut SignedEvents>,
-    /// While history is filled in from before what is here: the next place there.
+    /// While history is filled in: the next place there.
     past: Option<EventNo>,
     /// What is known of the room's members.
     known: Knowledge,
@@ -338,6 +340,7 @@ impl<'a> RoomWriter<'a> {
             room: self.room,
             create: self.head.create,
             settled: self.settled,
+            pause: self.context.pause,
         }
     }
 
@@ -447,11 +450,24 @@ impl<'a> RoomWriter<'a> {
 
     fn take_newest_place(&mut self) -> EventNo {
         let no = self.head.next;
-        self.head_mut().next = no.next();
+        // Where a stretch has used up its numbers, the next one goes on without a gap.
+        self.head_mut().next = no.next().max(no.next().stretch_start());
         no
     }
 
-    /// Whether events that come now are history from before what is here.
+    /// Leaves free numbers before what comes now, for the history that is missing there.
+    fn begin_stretch(&mut self) {
+        if let Some(start) = self.head.next.next_stretch() {
+            self.head_mut().next = start;
+        }
+    }
+
+    /// If events that come now are history that is filled in: the next place there.
+    pub(crate) fn past(&self) -> Option<EventNo> {
+        self.past
+    }
+
+    /// Whether events that come now are history that is filled in.
     pub(crate) fn is_in_past(&self) -> bool {
         self.past.is_some()
     }
@@ -475,7 +491,7 @@ impl<'a> RoomWriter<'a> {
         Ok(())
     }
 
-    /// From now on events are history from before what is here, at the places from `first` on; or not any more.
+    /// From now on events are history that is filled in, at the places from `first` on; or not any more.
     pub(crate) fn fill_past(&mut self, first: Option<EventNo>) {
         self.past = first;
     }
@@ -484,6 +500,10 @@ impl<'a> RoomWriter<'a> {
     pub(crate) fn insert(&mut self, new: Admission<'_>) -> Result<EventNo> {
         let (room, pdu) = (self.room, new.pdu);
         let is_state = pdu.state_key().is_some();
+        let after_gap = !new.missing.is_empty() && !self.head.extremities.is_empty();
+        if after_gap && new.verdict.is_visible() && !self.is_in_past() {
+            self.begin_stretch();
+        }
         let own_key = pdu
             .state_key()
             .filter(|_| !new.verdict.has(Flags::REJECTED))
@@ -541,7 +561,7 @@ impl<'a> RoomWriter<'a> {
         let in_past = self.past.is_some();
         let before = self.head.extremities.len();
         if new.verdict.is_visible() {
-            // History from before is followed by what is here, or by what comes with it.
+            // What is filled in is followed by what is here, or by what comes with it.
             let followed = in_past || new.followed.is_some();
             graph::extend(self, no, pdu.event_id(), &new.prev_events, followed)?;
             if !in_past {

@@ -209,6 +209,9 @@ fn newest_bump(
         if no < start {
             return Ok(None);
         }
+        if no.is_past() {
+            continue;
+        }
         let event_type = json::member(&event.json, "type").and_then(json::string);
         let bumps = event_type.is_some_and(|of| {
             BUMPS.contains(&of.as_ref()) || UNSTABLE_BUMPS.contains(&of.as_ref())

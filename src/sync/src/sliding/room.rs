@@ -364,7 +364,10 @@ impl<'a> Open<'a> {
         }
         let changes = match self.initial {
             true => Vec::new(),
-            false => rooms::state::changes(view, self.room, self.new_from, self.end)?,
+            false => {
+                let changes = rooms::state::changes(view, self.room, self.new_from, self.end)?;
+                changes.into_iter().map(|(_, change)| change).collect()
+            }
         };
         let renderer = self.renderer();
         let mut news = self.initial

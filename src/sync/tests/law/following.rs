@@ -139,7 +139,9 @@ impl Client {
                 assert_eq!(client.state, expected);
             }
             let all: Vec<String> = event_log::forwards(&view, room, rooms::EventNo::MIN)
-                .map(|row| row.unwrap().1.event_id.to_string())
+                .map(|row| row.unwrap().1)
+                .filter(|event| event.flags.is_visible())
+                .map(|event| event.event_id.to_string())
                 .collect();
             let mut at = 0;
             for piece in client.pieces.iter().filter(|piece| !piece.is_empty()) {

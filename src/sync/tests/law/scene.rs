@@ -2,13 +2,15 @@
 
 use std::collections::HashMap;
 
-use event::RoomVersion;
+use event::{EventDraft, EventId, RoomVersion};
 use names::{RoomSn, UserSn};
 use proptest::prelude::*;
+use rooms::backfill::Filled;
 use rooms::create::NewRoom;
-use rooms::event_log;
+use rooms::ingest::{self, Arrival, Received, Verified};
 use rooms::membership::Action;
 use rooms::receipts::{Receipt, ReceiptKind};
+use rooms::{EventNo, RoomWriter, event_log, state};
 use store::{Position, Read};
 use sync::Memory;
 use testkit::{World, public_room};
@@ -23,6 +25,8 @@ pub struct Scene {
     /// Where something last happened in each room, and to any user.
     pub rooms_changed: HashMap<RoomSn, Position>,
     pub users_changed: Position,
+    /// Events that were missed, by room.
+    missed: HashMap<RoomSn, Vec<Verified>>,
 }
 
 impl Scene {
@@ -46,6 +50,7 @@ impl Scene {
             users_changed: position,
             rooms,
             memory: Memory::default(),
+            missed: HashMap::new(),
         }
     }
 
@@ -75,6 +80,14 @@ pub enum Step {
         user: usize,
         room: usize,
     },
+    /// An event comes after one that was missed, and after a topic of which nothing but the state tells.
+    Gap {
+        room: usize,
+    },
+    /// What was missed is filled in.
+    Fill {
+        room: usize,
+    },
     Sync {
         user: usize,
     },
@@ -88,7 +101,9 @@ pub fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(user, room, n)| Step::Topic { user, room, n }),
         5 => (user.clone(), 0..3usize, room.clone(), 0..6u8)
             .prop_map(|(user, target, room, action)| Step::Move { user, target, room, action }),
-        1 => (user.clone(), room).prop_map(|(user, room)| Step::Receipt { user, room }),
+        1 => (user.clone(), room.clone()).prop_map(|(user, room)| Step::Receipt { user, room }),
+        1 => room.clone().prop_map(|room| Step::Gap { room }),
+        1 => room.prop_map(|room| Step::Fill { room }),
         4 => user.prop_map(|user| Step::Sync { user }),
     ]
 }
@@ -99,7 +114,9 @@ pub fn perform(scene: &mut Scene, step: &Step) {
         Step::Message { room, .. }
         | Step::Topic { room, .. }
         | Step::Move { room, .. }
-        | Step::Receipt { room, .. } => scene.rooms[room],
+        | Step::Receipt { room, .. }
+        | Step::Gap { room }
+        | Step::Fill { room } => scene.rooms[room],
         Step::Sync { .. } => return,
     };
     act(scene, step);
@@ -140,8 +157,98 @@ fn act(scene: &mut Scene, step: &Step) {
             read_all(scene, user, scene.rooms[room]);
             return;
         }
+        Step::Gap { room } => {
+            gap(scene, scene.rooms[room], USERS[room]);
+            return;
+        }
+        Step::Fill { room } => {
+            fill(scene, scene.rooms[room]);
+            return;
+        }
         Step::Sync { .. } => return,
     };
+}
+
+/// An event of the room's creator, as another server would send it.
+fn make(
+    world: &World,
+    room: RoomSn,
+    creator: &str,
+    (event_type, state_key, content): (&str, Option<&str>, &str),
+    prev_events: &[&str],
+) -> Verified {
+    let view = world.store.view();
+    let head = event_log::head(&view, room).unwrap().unwrap();
+    let rules = head.rules().unwrap();
+    let mut keys = vec![("m.room.power_levels", ""), ("m.room.member", creator)];
+    if rules.version != RoomVersion::V12 {
+        keys.push(("m.room.create", ""));
+    }
+    let numbers = state::current_many(&view, room, &keys).unwrap();
+    let numbers: Vec<EventNo> = numbers.into_iter().flatten().collect();
+    let auth = event_log::get_many(&view, room, &numbers).unwrap();
+    let auth: Vec<&str> = auth
+        .iter()
+        .map(|(_, event)| event.event_id.as_str())
+        .collect();
+    let draft = EventDraft {
+        room_id: Some(&names::room_id(&view, room).unwrap()),
+        sender: creator,
+        event_type,
+        state_key,
+        content,
+        redacts: None,
+        origin_server_ts: head.next.0 as i64,
+        prev_events,
+        auth_events: &auth,
+        depth: head.depth + 1,
+        first_format: None,
+    };
+    let pdu = draft.seal(rules, &world.key).unwrap();
+    let keys = |_: &str, _: &str| Some(world.key.verify_key());
+    ingest::verify(rules, pdu.json().as_bytes(), &keys).unwrap()
+}
+
+fn gap(scene: &mut Scene, room: RoomSn, creator: &str) {
+    let world = &scene.world;
+    let view = world.store.view();
+    let head = event_log::head(&view, room).unwrap().unwrap();
+    let newest: Vec<&str> = head.extremities.iter().map(|(_, id)| id.as_str()).collect();
+    let text = ("m.room.message", None, r#"{"body":"missed"}"#);
+    let missed = make(world, room, creator, text, &newest);
+    let topic = format!(r#"{{"topic":"{}"}}"#, head.next);
+    let topic = ("m.room.topic", Some(""), topic.as_str());
+    let topic = make(world, room, creator, topic, &["$unknown"]);
+    let text = ("m.room.message", None, r#"{"body":"after"}"#);
+    let after = make(world, room, creator, text, &[missed.pdu().event_id()]);
+    let mut given: Vec<EventId> = vec![topic.pdu().event_id().clone()];
+    for entry in state::all_current(&view, room).unwrap() {
+        if entry.event_type != "m.room.topic" {
+            let event = event_log::get(&view, room, entry.event).unwrap().unwrap();
+            given.push(event.event_id);
+        }
+    }
+    let mut txn = world.store.begin();
+    let mut writer = RoomWriter::open(&mut txn, world.context(), room).unwrap();
+    writer.receive(&topic, Arrival::Outlier).unwrap();
+    let arrival = Arrival::AfterGap { state: &given };
+    let received = writer.receive(&after, arrival).unwrap();
+    assert!(matches!(received, Received::Stored { .. }), "{received:?}");
+    writer.finish();
+    world.store.commit(txn).unwrap();
+    scene.missed.entry(room).or_default().push(missed);
+}
+
+fn fill(scene: &mut Scene, room: RoomSn) {
+    let world = &scene.world;
+    for missed in scene.missed.remove(&room).into_iter().flatten() {
+        let mut txn = world.store.begin();
+        let mut writer = RoomWriter::open(&mut txn, world.context(), room).unwrap();
+        let filled = writer.backfill(&[missed], &[]).unwrap();
+        assert!(matches!(filled, Filled::Stored(_)), "{filled:?}");
+        writer.finish();
+        world.store.commit(txn).unwrap();
+    }
 }
 
 fn read_all(scene: &Scene, user: usize, room: RoomSn) {

@@ -187,8 +187,12 @@ fn check_room(view: &store::View, room: names::RoomSn, told: &Room, style: Style
     let mut all = Vec::new();
     let mut bump = 0;
     for row in event_log::forwards(view, room, EventNo::MIN) {
-        let event = row.unwrap().1;
-        if event.json.contains("\"m.room.message\"") || event.json.contains("\"m.room.create\"") {
+        let (no, event) = row.unwrap();
+        if !event.flags.is_visible() {
+            continue;
+        }
+        let bumps = ["\"m.room.message\"", "\"m.room.create\""];
+        if !no.is_past() && bumps.iter().any(|of| event.json.contains(of)) {
             bump = event.position.0;
         }
         all.push(event.event_id.to_string());

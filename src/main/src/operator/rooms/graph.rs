@@ -92,7 +92,7 @@ fn event(found: &Found, node: &inspect::Node) -> String {
         Some("") | None => short(pdu.event_type()),
         Some(key) => format!("{} {}", short(pdu.event_type()), short(key)),
     };
-    let at = format!("place {}, depth {}", place(node.no), pdu.depth());
+    let at = format!("place {}, depth {}", node.no, pdu.depth());
     let mut label = vec![name, short(pdu.sender()), short(pdu.event_id()), at];
     let mut attributes = String::new();
     let line = node
@@ -130,11 +130,6 @@ fn event(found: &Found, node: &inspect::Node) -> String {
         quoted(pdu.event_id()),
         lines(&label)
     )
-}
-
-/// The place of an event, counted from the one the room began with.
-fn place(no: EventNo) -> i128 {
-    i128::from(no.0) - i128::from(EventNo::FIRST.0)
 }
 
 /// The beginning of a long name.

@@ -7,6 +7,7 @@ use node::Node;
 use rooms::about::About;
 use rooms::{RoomHead, inspect};
 use serde_json::json;
+use store::View;
 
 use super::text::printable;
 use super::{Order, RoomError};
@@ -24,7 +25,7 @@ pub fn list(
     let mut largest: Vec<(u64, RoomSn)> = Vec::new();
     for row in inspect::rooms(&view) {
         let (room, head) = row?;
-        largest.push((size(by, &head), room));
+        largest.push((size(&view, room, by, &head)?, room));
     }
     let all = largest.len();
     largest.sort_unstable_by_key(|(size, room)| (Reverse(*size), *room));
@@ -41,7 +42,8 @@ pub fn list(
             continue;
         };
         let about = About::with_head(&view, room, &head)?;
-        if !out.print(line(&head, &about, json)) {
+        let events = inspect::places(&view, room, &head)?;
+        if !out.print(line(events, &head, &about, json)) {
             return Ok(());
         }
     }
@@ -51,17 +53,17 @@ pub fn list(
     Ok(())
 }
 
-fn size(by: Order, head: &RoomHead) -> u64 {
-    match by {
-        Order::Events => inspect::places(head),
+fn size(view: &View, room: RoomSn, by: Order, head: &RoomHead) -> Result<u64, RoomError> {
+    Ok(match by {
+        Order::Events => inspect::places(view, room, head)?,
         Order::Members => head.joined,
         Order::Extremities => head.extremities.len() as u64,
         Order::SideLines => head.side_lines.into(),
-    }
+    })
 }
 
-fn line(head: &RoomHead, about: &About, json: bool) -> String {
-    let (events, extremities) = (inspect::places(head), head.extremities.len());
+fn line(events: u64, head: &RoomHead, about: &About, json: bool) -> String {
+    let extremities = head.extremities.len();
     if json {
         let room = json!({
             "room_id": about.room_id,
