@@ -333,8 +333,7 @@ impl<'a, R: Read> Walk<'a, R> {
         let mut kept = BTreeMap::new();
         let partial = partial::get(self.from, self.room)?;
         // Servers that were only said to be there came and went without users.
-        let was_partial = partial.is_some()
-            || partial::abandoned(self.from, self.room)?.is_some()
+        let was_partial = partial::lacks_members(self.from, self.room)?
             || partial::completed(self.from, self.room)?.is_some();
         let mut joined = joined.clone();
         for server in partial.map(|of| of.servers).unwrap_or_default() {

@@ -78,6 +78,11 @@ pub fn is_partial(from: &impl Read, room: RoomSn) -> Result<bool> {
     Ok(PARTIAL.contains(from, &room)?)
 }
 
+/// Whether members of the room are not known, whether they are asked for or this server left before they were known.
+pub fn lacks_members(from: &impl Read, room: RoomSn) -> Result<bool> {
+    Ok(is_partial(from, room)? || ABANDONED.contains(from, &room)?)
+}
+
 /// Whether there is any room whose members are not all known.
 pub fn any(from: &impl Read) -> Result<bool> {
     let first = PARTIAL.scan(from, &(), Direction::Forward).next();

@@ -16,7 +16,7 @@ use event::{EventId, Pdu, RoomRules};
 use names::{RoomSn, UserSn};
 use remote::RemoteError;
 use rooms::membership::{MemberProfile, member_content};
-use rooms::{NewEvent, RoomWriter, Sender, event_log, held, members};
+use rooms::{NewEvent, RoomWriter, Sender, event_log, held, members, partial};
 use serde::Deserialize;
 
 use super::partial::{HELD_AT_ONCE, HELD_BYTES_AT_ONCE};
@@ -41,6 +41,10 @@ impl Node {
         self: &Arc<Self>,
         room: RoomSn,
     ) -> Result<bool, NodeError> {
+        // Where nobody is in the room any more, there is nothing to find out.
+        if !partial::is_partial(&self.store().head(), room)? {
+            return Ok(false);
+        }
         let put_out = self.put_out(room)?;
         if put_out.is_empty() {
             return Ok(false);
