@@ -7,6 +7,7 @@ mod invited;
 mod inviting;
 mod knocking;
 mod partial;
+mod partial_interrupted;
 mod policy_servers;
 mod reaching;
 mod two_servers;

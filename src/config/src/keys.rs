@@ -214,7 +214,7 @@ section! {
         /// Enters a room of another server as soon as its state is here but for its members, and learns those afterwards,
         /// where the other server allows it. Large rooms can be used at once then; what other people say there is
         /// shown once the members are known.
-        @live faster_joins: bool = false;
+        @live faster_joins: bool = true;
         /// Keeps a record of what crosses: for each request to and from another server a line of JSON in the log, with the
         /// target `audit`. It says who, what, how many events of which rooms, how many bytes, and what became of it.
         @live audit: bool = false;

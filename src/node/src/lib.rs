@@ -85,7 +85,7 @@ pub struct Node {
     outgoing: Arc<Outgoing>,
     traffic: federation::Traffic,
     transactions: federation::Answers,
-    completions: federation::Completions,
+    completions: Arc<federation::Completions>,
     remote_aliases: federation::RemoteAliases,
     told_spaces: federation::ToldSpaces,
     key_fetches: federation::KeyFetches,
@@ -144,7 +144,7 @@ impl Node {
             outgoing: Arc::new(Outgoing::new(now_ms())),
             traffic: federation::Traffic::default(),
             transactions: federation::Answers::default(),
-            completions: federation::Completions::default(),
+            completions: Arc::default(),
             remote_aliases: federation::RemoteAliases::default(),
             told_spaces: federation::ToldSpaces::default(),
             key_fetches: Default::default(),
@@ -340,10 +340,12 @@ impl Node {
         let (sender, receiver) = tokio::sync::oneshot::channel();
         let (notifier, audience) = (Arc::clone(&self.notifier), Arc::clone(&self.audience));
         let outgoing = Arc::clone(&self.outgoing);
+        let completions = Arc::clone(&self.completions);
         self.store.when_durable(ticket, move |result| {
             if result.is_ok() {
                 notifier.wake(&touched, &audience);
                 outgoing.wake(&touched);
+                completions.note_left(&touched);
             }
             // The request may have gone away; the change stays.
             let _ = sender.send(result);
@@ -376,10 +378,12 @@ impl Node {
     pub(crate) fn wake_when_durable(&self, ticket: Ticket, touched: Touched) {
         let (notifier, audience) = (Arc::clone(&self.notifier), Arc::clone(&self.audience));
         let outgoing = Arc::clone(&self.outgoing);
+        let completions = Arc::clone(&self.completions);
         self.store.when_durable(ticket, move |result| {
             if result.is_ok() {
                 notifier.wake(&touched, &audience);
                 outgoing.wake(&touched);
+                completions.note_left(&touched);
             }
         });
     }

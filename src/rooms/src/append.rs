@@ -188,7 +188,7 @@ impl RoomWriter<'_> {
             new.state_key,
             new.content,
         );
-        if self.is_partial() && self.lacks_member(&keys)? {
+        if self.lacks_members() && self.lacks_member(&keys)? {
             return Err(Error::MembersMissing);
         }
         let events = self.state_events(keys, before)?;

@@ -12,13 +12,14 @@ use names::{RoomSn, UserSn};
 use store::{Direction, Read};
 
 use self::graph::Graph;
+use crate::held::HeldTotal;
 use crate::schema::{
     ALIASES, CITATIONS, HEADS, HELD, HELD_IDS, LINES, MARKS, MEMBERS, OUTSIDE, RECEIPT_LOG,
     RECEIPTS, RELATIONS, REMOTE_ROOMS, ROOM_ALIASES, ROOM_SERVERS, ROOMS_LEFT, ROOMS_OF_SERVER,
     STATE, STATE_HISTORY, STATE_LOG, THREADS, TIMESTAMPS, USER_ROOMS,
 };
 use crate::{
-    EventNo, Flags, Point, Result, RoomHead, StateDelta, StoredEvent, auth_index, event_log,
+    EventNo, Flags, Point, Result, RoomHead, StateDelta, StoredEvent, auth_index, event_log, held,
     members, partial, relations, servers, state,
 };
 
@@ -332,7 +333,8 @@ impl<'a, R: Read> Walk<'a, R> {
         let mut kept = BTreeMap::new();
         let partial = partial::get(self.from, self.room)?;
         // Servers that were only said to be there came and went without users.
-        let was_partial = partial.is_some() || partial::completed(self.from, self.room)?.is_some();
+        let was_partial = partial::lacks_members(self.from, self.room)?
+            || partial::completed(self.from, self.room)?.is_some();
         let mut joined = joined.clone();
         for server in partial.map(|of| of.servers).unwrap_or_default() {
             *joined.entry(server).or_default() += 1;
@@ -415,19 +417,34 @@ fn partial(
     head: &RoomHead,
     say: &mut dyn FnMut(String),
 ) -> Result<()> {
-    if partial::is_partial(from, room)? && head.side_lines > 0 {
+    let (is_partial, abandoned) = (
+        partial::is_partial(from, room)?,
+        partial::abandoned(from, room)?,
+    );
+    if (is_partial || abandoned.is_some()) && head.side_lines > 0 {
         say("its members are missing, and yet it has side lines".to_owned());
     }
+    if is_partial && abandoned.is_some() {
+        say("its members are missing for two reasons".to_owned());
+    }
+    if members::is_resident(from, room)? != is_partial && (is_partial || abandoned.is_some()) {
+        say("its members are missing for the wrong reason".to_owned());
+    }
     let mut held = 0;
+    let mut total = HeldTotal::default();
     for row in HELD.scan(from, &(room,), Direction::Forward) {
         let ((_, number), event) = row?;
         held += 1;
+        total = total.with(&event.json);
         if HELD_IDS.get(from, &(room, event.event_id.clone()))? != Some(number) {
             say(format!(
                 "the held event {} is not found by its id",
                 event.event_id
             ));
         }
+    }
+    if held::total(from, room)? != total {
+        say("what is held is counted wrongly".to_owned());
     }
     let by_id = HELD_IDS.scan(from, &(room,), Direction::Forward).count();
     if by_id != held {

@@ -26,6 +26,7 @@ mod error;
 pub mod event_log;
 pub mod followed;
 pub mod graph;
+pub mod held;
 pub mod hierarchy;
 pub mod history;
 pub mod ingest;

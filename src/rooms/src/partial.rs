@@ -6,8 +6,8 @@
 //!
 //! Law: while the mark stands, nothing is decided that could come out otherwise if the members were known. So
 //! - an event of another server is taken only if it stands on the current state and all members are known that its
-//!   authorisation asks for ([`RoomWriter::waits_for_members`]). All others are *held*: kept beside the room, in the order
-//!   in which they came, and let in by the door that all events use, once the members are here;
+//!   authorisation asks for ([`RoomWriter::waits_for_members`]). All others are *held* ([`crate::held`]), and let in once the
+//!   members are here;
 //! - an event of this server is made only if all members are known that its authorisation asks for;
 //! - no states are resolved, no history is filled in.
 //!
@@ -18,6 +18,11 @@
 //!
 //! The servers in the room are told by who let this server in. Until their members are known, each is counted as if it had one
 //! joined user more ([`crate::servers`]), so that it gets what is sent here.
+//!
+//! When the last user of this server leaves, the room is *abandoned* in the same change: the mark goes, since the members need not
+//! be known to anybody now, and another takes its place ([`abandoned`]), since what is here still lacks them. Such a room takes
+//! nothing in, not even the join of who comes back, before it is completed: what came until then would be resolved against a
+//! state that never was.
 //!
 //! Deliberately not here: fetching the members, and waiting for them.
 
@@ -31,15 +36,10 @@ use serde::{Deserialize, Serialize};
 use store::{At, Direction, Position, Read, Record, Txn};
 
 use crate::ingest::Need;
-use crate::schema::{COMPLETED, HELD, HELD_IDS, PARTIAL, STATE, STATE_HISTORY, STATE_LOG};
+use crate::schema::{ABANDONED, COMPLETED, PARTIAL, STATE, STATE_HISTORY, STATE_LOG};
 use crate::{
-    Effects, Error, EventNo, Result, RoomWriter, StateDelta, event_log, graph, lines, servers,
-    state,
+    Effects, Error, EventNo, Result, RoomWriter, StateDelta, graph, lines, servers, state,
 };
-
-/// Events that are held for one room. Others are dropped: when the members are known and something comes that follows
-/// them, they are fetched as whatever is missing.
-pub const MOST_HELD: u64 = 2_000;
 
 /// Servers that a room is believed to have before its members are known.
 const MOST_SERVERS: usize = 20_000;
@@ -68,19 +68,6 @@ pub struct Omitted {
     pub servers: Vec<String>,
 }
 
-/// An event that is held until the members are known.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Held {
-    /// Its id.
-    pub event_id: String,
-    /// The server that it came from.
-    pub peer: String,
-    /// The event, as it was found to be valid.
-    pub json: String,
-}
-
-impl Record for Held {}
-
 /// What is known of a room whose members are not.
 pub fn get(from: &impl Read, room: RoomSn) -> Result<Option<Partial>> {
     Ok(PARTIAL.get(from, &room)?)
@@ -89,6 +76,11 @@ pub fn get(from: &impl Read, room: RoomSn) -> Result<Option<Partial>> {
 /// Whether members of the room are not known yet.
 pub fn is_partial(from: &impl Read, room: RoomSn) -> Result<bool> {
     Ok(PARTIAL.contains(from, &room)?)
+}
+
+/// Whether members of the room are not known, whether they are asked for or this server left before they were known.
+pub fn lacks_members(from: &impl Read, room: RoomSn) -> Result<bool> {
+    Ok(is_partial(from, room)? || ABANDONED.contains(from, &room)?)
 }
 
 /// Whether there is any room whose members are not all known.
@@ -111,82 +103,6 @@ pub fn completed(from: &impl Read, room: RoomSn) -> Result<Option<Position>> {
     Ok(COMPLETED.get(from, &room)?.map(|at| at.position))
 }
 
-/// Rooms for which events are held, whether or not their members are known by now.
-pub fn rooms_with_held(from: &impl Read) -> Result<Vec<RoomSn>> {
-    let mut found: Vec<RoomSn> = Vec::new();
-    let mut next = RoomSn(0);
-    loop {
-        let row = HELD.scan_from(from, &(), &(next, 0)).next().transpose()?;
-        let Some(((room, _), _)) = row else {
-            return Ok(found);
-        };
-        found.push(room);
-        next = RoomSn(room.0.saturating_add(1));
-    }
-}
-
-/// The first events that are held for a room, in the order in which they came.
-pub fn held(from: &impl Read, room: RoomSn, most: usize) -> Result<Vec<(u64, Held)>> {
-    let mut found = Vec::new();
-    for row in HELD.scan(from, &(room,), Direction::Forward).take(most) {
-        let ((_, number), held) = row?;
-        found.push((number, held));
-    }
-    Ok(found)
-}
-
-/// How many events are held for a room, at most: those let go out of turn are counted.
-pub fn held_count(from: &impl Read, room: RoomSn) -> Result<u64> {
-    let end = |direction| HELD.scan(from, &(room,), direction).next().transpose();
-    Ok(
-        match (end(Direction::Forward)?, end(Direction::Backward)?) {
-            (Some(((_, first), _)), Some(((_, last), _))) => last - first + 1,
-            _ => 0,
-        },
-    )
-}
-
-/// Whether an event is held.
-pub fn is_held(from: &impl Read, room: RoomSn, event_id: &str) -> Result<bool> {
-    Ok(HELD_IDS.contains(from, &(room, event_id.to_owned()))?)
-}
-
-/// Holds an event of a room whose members are not all known; does nothing if it is held already. False if there is no
-/// such room, or no place.
-pub fn hold(txn: &mut Txn, room: RoomSn, peer: &str, pdu: &Pdu) -> Result<bool> {
-    if !is_partial(txn, room)? {
-        return Ok(false);
-    }
-    let event_id = pdu.event_id().to_string();
-    if is_held(txn, room, &event_id)? {
-        return Ok(true);
-    }
-    if held_count(txn, room)? >= MOST_HELD {
-        return Ok(false);
-    }
-    let last = HELD.scan(txn, &(room,), Direction::Backward).next();
-    let number = match last.transpose()? {
-        Some(((_, last), _)) => last.saturating_add(1),
-        None => 0,
-    };
-    HELD_IDS.put(txn, &(room, event_id.clone()), &number);
-    let held = Held {
-        event_id,
-        peer: peer.to_owned(),
-        json: pdu.json().to_owned(),
-    };
-    HELD.put(txn, &(room, number), &held);
-    Ok(true)
-}
-
-/// Lets events go that were held.
-pub fn let_go(txn: &mut Txn, room: RoomSn, held: &[(u64, Held)]) {
-    for (number, held) in held {
-        HELD.delete(txn, &(room, *number));
-        HELD_IDS.delete(txn, &(room, held.event_id.clone()));
-    }
-}
-
 /// The mark goes, and with it the servers that were only said to be in the room. Gives the mark.
 fn unmark(txn: &mut Txn, room: RoomSn, now: EventNo) -> Result<Option<Partial>> {
     let Some(partial) = PARTIAL.get(txn, &room)? else {
@@ -199,18 +115,17 @@ fn unmark(txn: &mut Txn, room: RoomSn, now: EventNo) -> Result<Option<Partial>> 
     Ok(Some(partial))
 }
 
-/// Nobody of this server is in the room any more: its members need not be known, and what is held is let go. Says whether
-/// there was anything to give up.
-///
-/// # Errors
-/// If the store fails.
-pub fn give_up(txn: &mut Txn, room: RoomSn) -> Result<bool> {
-    let head = event_log::head(txn, room)?;
-    let last = head.map_or(EventNo::FIRST, |head| head.next.previous());
-    let was_partial = unmark(txn, room, last)?.is_some();
-    let all = held(txn, room, usize::MAX)?;
-    let_go(txn, room, &all);
-    Ok(was_partial || !all.is_empty())
+/// Nobody of this server is in the room any more, since `now`: its members are asked for no longer, and nothing is held any more.
+pub(crate) fn abandon(txn: &mut Txn, room: RoomSn, now: EventNo) -> Result<()> {
+    if let Some(partial) = unmark(txn, room, now)? {
+        ABANDONED.put(txn, &room, &partial);
+    }
+    Ok(())
+}
+
+/// What is known of a room that this server left before its members were known.
+pub fn abandoned(from: &impl Read, room: RoomSn) -> Result<Option<Partial>> {
+    Ok(ABANDONED.get(from, &room)?)
 }
 
 /// What came of completing a room.
@@ -223,7 +138,7 @@ pub enum Completed {
         /// Whom it concerns.
         effects: Effects,
     },
-    /// The room was complete already, or is given up.
+    /// The room was complete already.
     NotPartial,
     /// Nothing was changed. Get these and come again.
     Need(Need),
@@ -299,7 +214,7 @@ impl RoomWriter<'_> {
     /// # Errors
     /// [`Error::MembersMissing`].
     pub(crate) fn must_know_member(&self, user_id: &str) -> Result<()> {
-        match self.is_partial() && !self.knows_member(user_id)? {
+        match self.lacks_members() && !self.knows_member(user_id)? {
             true => Err(Error::MembersMissing),
             false => Ok(()),
         }
@@ -313,7 +228,7 @@ impl RoomWriter<'_> {
     /// # Errors
     /// [`Error::BadEvent`] if the state has two events for one entry.
     pub fn complete(mut self, whole: &[EventId]) -> Result<Completed> {
-        if !self.is_partial() {
+        if !self.lacks_members() {
             return Ok(Completed::NotPartial);
         }
         let numbers = match self.numbers(whole)? {
@@ -349,6 +264,7 @@ impl RoomWriter<'_> {
         }
         let last = self.head().next.previous();
         unmark(self.txn(), room, last)?;
+        ABANDONED.delete(self.txn(), &room);
         COMPLETED.put(self.txn(), &room, &At::now(()));
         Ok(Completed::Done {
             members: members.len(),

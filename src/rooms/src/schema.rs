@@ -8,8 +8,9 @@ use names::{RoomSn, UserSn};
 use store::{At, Blob, Family, Position, Table, TableInfo};
 
 use crate::aliases::Alias;
+use crate::held::{Held, HeldTotal};
 use crate::outside::Outside;
-use crate::partial::{Held, Partial};
+use crate::partial::Partial;
 use crate::receipts::Receipt;
 use crate::types::{
     AuthNode, EventNo, Line, Marks, Member, Relation, RoomHead, RoomServer, StateDelta,
@@ -78,6 +79,11 @@ pub(crate) const HELD: Table<(RoomSn, u64), Held> = Table::source(Family::Rooms,
 /// The same by id.
 pub(crate) const HELD_IDS: Table<(RoomSn, String), u64> =
     Table::derived(Family::Rooms, 33, "held_ids", "rooms::check");
+/// How much is held for a room.
+pub(crate) const HELD_TOTALS: Table<RoomSn, HeldTotal> =
+    Table::derived(Family::Rooms, 34, "held_totals", "rooms::check");
+/// Rooms that this server left before their members were known.
+pub(crate) const ABANDONED: Table<RoomSn, Partial> = Table::source(Family::Rooms, 35, "abandoned");
 /// Events that refer to an event, by the id of that.
 pub(crate) const RELATIONS: Table<(RoomSn, String, EventNo), Relation> =
     Table::derived(Family::Rooms, 5, "relations", "rooms::check");
@@ -157,6 +163,8 @@ pub const TABLES: &[TableInfo] = &[
     COMPLETED.info(),
     HELD.info(),
     HELD_IDS.info(),
+    HELD_TOTALS.info(),
+    ABANDONED.info(),
     RELATIONS.info(),
     THREADS.info(),
     THREAD_ORDER.info(),

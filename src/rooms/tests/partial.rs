@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use event::auth::Membership;
-use event::{EventDraft, RoomRules, RoomVersion};
+use event::{EventDraft, Pdu, RoomRules, RoomVersion};
 use names::RoomSn;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use rooms::graph::{self, StateIds};
+use rooms::held::{self, HeldTotal};
 use rooms::ingest::{self, Arrival, Entered, Need, Part, Received, Staging, Verdict, Verified};
 use rooms::membership::Action;
 use rooms::partial::{self, Completed, Omitted};
@@ -257,8 +258,8 @@ impl Late {
             // What authorises it is fetched once the members are known.
             Received::Need(Need::Members | Need::AuthEvents(_)) => {
                 let mut txn = self.world.store.begin();
-                assert!(partial::hold(&mut txn, self.room, "here", event.pdu()).unwrap());
-                assert!(partial::hold(&mut txn, self.room, "here", event.pdu()).unwrap());
+                assert!(held::hold(&mut txn, self.room, "here", event.pdu()).unwrap());
+                assert!(held::hold(&mut txn, self.room, "here", event.pdu()).unwrap());
                 self.world.store.commit(txn).unwrap();
                 None
             }
@@ -283,9 +284,10 @@ impl Late {
 
     /// Lets in what is held, and then what has not come yet, each after what it follows; with what became of each.
     fn let_in(&self, coming: Vec<Verified>) -> Vec<(Verified, Verdict)> {
-        let held = partial::held(&self.world.store.view(), self.room, 1000).unwrap();
+        let held =
+            held::first(&self.world.store.view(), self.room, usize::MAX, usize::MAX).unwrap();
         let mut txn = self.world.store.begin();
-        partial::let_go(&mut txn, self.room, &held);
+        held::let_go(&mut txn, self.room, &held).unwrap();
         self.world.store.commit(txn).unwrap();
         let held = held.iter();
         let mut left: Vec<Verified> = held
@@ -323,6 +325,31 @@ impl Late {
         }
         let last = timeline(&self.world, room).pop().unwrap();
         verified(&self.world, self.rules, &last.json)
+    }
+
+    /// The user who entered leaves; the event of that.
+    fn leave(&mut self) -> Verified {
+        self.world
+            .act(self.room, Action::Leave, LATE, LATE)
+            .unwrap();
+        let last = timeline(&self.world, self.room).pop().unwrap();
+        verified(&self.world, self.rules, &last.json)
+    }
+
+    /// The user joins again by way of the resident server, with all that was said meanwhile left out.
+    fn come_back(&self, again: &Again) {
+        let mut staging = Staging::new(again.state[0].clone());
+        let parts = again.state.iter().map(|event| Part {
+            event: event.clone(),
+            is_state: true,
+        });
+        self.stage(&mut staging, parts.collect());
+        let mut txn = self.world.store.begin();
+        let (context, rules, room) = (self.world.context(), self.rules, self.room);
+        let entered =
+            ingest::enter_staged(&mut txn, context, rules, room, &staging, &again.join).unwrap();
+        assert!(matches!(entered, Entered::Done(_)), "{entered:?}");
+        self.world.store.commit(txn).unwrap();
     }
 
     fn check(&self) {
@@ -372,9 +399,16 @@ impl Late {
     }
 }
 
+/// A second join, and the state before it.
+struct Again {
+    join: Verified,
+    state: Vec<Verified>,
+}
+
 /// The room at the server that is in it, its events since the join, and what it answers to that.
 struct Resident {
     world: World,
+    room: RoomSn,
     join: Verified,
     answer: (StateIds, Vec<Verified>),
     since: Vec<Verified>,
@@ -426,10 +460,43 @@ impl Resident {
             .collect();
         Self {
             world,
+            room,
             join,
             answer: (ids, events),
             since,
         }
+    }
+
+    /// Takes in what the other server sends.
+    fn hear(&self, event: &Verified) {
+        let received = receive(&self.world, self.room, event);
+        assert!(matches!(received, Received::Stored { .. }), "{received:?}");
+    }
+
+    /// The user joins anew, after some have come and gone.
+    fn join_again(&mut self) -> Again {
+        let (world, room) = (&mut self.world, self.room);
+        for deed in [
+            Deed::Leave(1),
+            Deed::Ban(0, 2),
+            Deed::Join(5),
+            Deed::Topic,
+            Deed::Say(3),
+        ] {
+            perform(world, room, &deed);
+        }
+        let rules = RoomVersion::V11.rules();
+        let join = join(world, rules, room);
+        self.hear(&join);
+        let view = self.world.store.view();
+        let ids = graph::state_ids(&view, room, join.pdu().event_id());
+        let mut state: Vec<Verified> = (ids.unwrap().unwrap().state.iter())
+            .map(|id| verified(&self.world, rules, &stored(&self.world, room, id).json))
+            .collect();
+        let is_create = |event: &Verified| event.pdu().event_type() == "m.room.create";
+        let create = state.iter().position(is_create).unwrap();
+        state.swap(0, create);
+        Again { join, state }
     }
 }
 
@@ -513,8 +580,8 @@ fn what_is_known_to_hold_is_taken_at_once_and_all_else_is_held() {
         "of a member who is not known"
     );
     let view = late.world.store.view();
-    assert_eq!(partial::held_count(&view, late.room).unwrap(), 1);
-    assert_eq!(partial::rooms_with_held(&view).unwrap(), [late.room]);
+    assert_eq!(held::total(&view, late.room).unwrap().events, 1);
+    assert_eq!(held::rooms(&view).unwrap(), [late.room]);
     let known = servers::joined(&view, late.room).unwrap();
     assert_eq!(known, ["elsewhere", "here"], "as the resident server said");
     late.complete(&resident.answer);
@@ -524,7 +591,7 @@ fn what_is_known_to_hold_is_taken_at_once_and_all_else_is_held() {
     let view = late.world.store.view();
     assert_eq!(servers::joined(&view, late.room).unwrap(), ["here"]);
     assert!(partial::completed(&view, late.room).unwrap().is_some());
-    assert!(partial::rooms_with_held(&view).unwrap().is_empty());
+    assert!(held::rooms(&view).unwrap().is_empty());
 }
 
 #[test]
@@ -544,22 +611,59 @@ fn who_is_not_known_can_be_neither_invited_nor_banned_before_they_are() {
 }
 
 #[test]
-fn a_room_that_is_given_up_holds_nothing_and_is_no_more_marked() {
-    let resident = small();
+fn a_room_that_was_left_takes_nothing_in_before_it_is_completed() {
+    let mut resident = small();
     let rules = RoomVersion::V11.rules();
     let keeps = |_: &str| false;
     let mut late = Late::enter(rules, &resident.answer, &resident.join, Some(&keeps));
     assert_eq!(late.take(&resident.since[0]), None);
-    late.world
-        .act(late.room, Action::Leave, LATE, LATE)
-        .unwrap();
-    let mut txn = late.world.store.begin();
-    assert!(partial::give_up(&mut txn, late.room).unwrap());
-    late.world.store.commit(txn).unwrap();
+    let leave = late.leave();
     let view = late.world.store.view();
-    assert!(!partial::any(&view).unwrap());
-    assert!(partial::rooms_with_held(&view).unwrap().is_empty());
+    assert!(
+        !partial::any(&view).unwrap(),
+        "in the same change as the leaving"
+    );
+    assert!(partial::abandoned(&view, late.room).unwrap().is_some());
+    let left = leave.pdu().event_id().as_str();
+    let place = event_log::find_in(&view, late.room, left).unwrap().unwrap();
+    let concerned = servers::concerned(&view, late.room, place).unwrap();
+    assert_eq!(concerned, ["elsewhere", "here"], "all hear of the leaving");
     assert_eq!(servers::joined(&view, late.room).unwrap(), [""; 0]);
+    late.check();
+
+    let mut txn = late.world.store.begin();
+    let mut writer = RoomWriter::open(&mut txn, late.world.context(), late.room).unwrap();
+    let refused = writer.receive(&resident.since[0], Arrival::Live);
+    assert!(matches!(refused, Err(Error::MembersMissing)), "{refused:?}");
+    drop(txn);
+    let held = held::first(&view, late.room, 10, usize::MAX).unwrap();
+    let mut txn = late.world.store.begin();
+    assert!(!held::hold(&mut txn, late.room, "here", resident.since[1].pdu()).unwrap());
+    held::let_go(&mut txn, late.room, &held).unwrap();
+    late.world.store.commit(txn).unwrap();
+    assert!(
+        held::rooms(&late.world.store.view()).unwrap().is_empty(),
+        "what was held before can go"
+    );
+
+    // Who comes back finds the room as if it had been whole all the time.
+    resident.hear(&leave);
+    let again = resident.join_again();
+    late.complete(&resident.answer);
+    assert!(
+        partial::abandoned(&late.world.store.view(), late.room)
+            .unwrap()
+            .is_none()
+    );
+    late.check();
+    let whole = Late::enter(rules, &resident.answer, &resident.join, None);
+    let received = receive(&whole.world, whole.room, &leave);
+    assert!(matches!(received, Received::Stored { .. }), "{received:?}");
+    for server in [&late, &whole] {
+        server.come_back(&again);
+        server.check();
+    }
+    assert!(late.picture() == whole.picture());
 }
 
 #[test]
@@ -591,25 +695,64 @@ fn no_more_events_are_held_than_there_is_place_for() {
     let keeps = |_: &str| false;
     let late = Late::enter(rules, &resident.answer, &resident.join, Some(&keeps));
     let mut txn = late.world.store.begin();
-    let draft = |n: u64| {
-        EventDraft {
-            room_id: Some(resident.join.pdu().room_id()),
-            sender: OWNER,
-            event_type: "m.room.message",
-            state_key: None,
-            content: &json!({ "n": n }).to_string(),
-            redacts: None,
-            origin_server_ts: 1,
-            prev_events: &["$somewhere"],
-            auth_events: &[],
-            depth: 100,
-            first_format: None,
-        }
-        .seal(rules, &resident.world.key)
-        .unwrap()
-    };
-    for n in 0..partial::MOST_HELD {
-        assert!(partial::hold(&mut txn, late.room, "here", &draft(n)).unwrap());
+    let draft = |n: u64| draft(&resident, r#"{"body":"Good morning"}"#, n as i64);
+    for n in 0..held::MOST_EVENTS {
+        assert!(held::hold(&mut txn, late.room, "here", &draft(n)).unwrap());
     }
-    assert!(!partial::hold(&mut txn, late.room, "here", &draft(partial::MOST_HELD)).unwrap());
+    assert!(!held::hold(&mut txn, late.room, "here", &draft(held::MOST_EVENTS)).unwrap());
+}
+
+#[test]
+fn no_more_bytes_are_held_than_there_is_place_for_and_they_are_read_in_pieces() {
+    let resident = small();
+    let rules = RoomVersion::V11.rules();
+    let keeps = |_: &str| false;
+    let late = Late::enter(rules, &resident.answer, &resident.join, Some(&keeps));
+    let room = late.room;
+    let content = json!({ "body": "x".repeat(60_000) }).to_string();
+    let mut txn = late.world.store.begin();
+    let mut bytes = 0;
+    let mut events = 0;
+    loop {
+        let pdu = draft(&resident, &content, events as i64);
+        if !held::hold(&mut txn, room, "here", &pdu).unwrap() {
+            assert!(bytes + pdu.json().len() as u64 > held::MOST_BYTES);
+            break;
+        }
+        bytes += pdu.json().len() as u64;
+        events += 1;
+    }
+    assert_eq!(
+        held::total(&txn, room).unwrap(),
+        HeldTotal { events, bytes }
+    );
+    assert_eq!(held::first(&txn, room, 50, 1).unwrap().len(), 1);
+    assert_eq!(held::first(&txn, room, 3, usize::MAX).unwrap().len(), 3);
+    let piece = held::first(&txn, room, 50, 1 << 20).unwrap();
+    assert_eq!(piece.len(), 17);
+    held::let_go(&mut txn, room, &piece).unwrap();
+    held::let_go(&mut txn, room, &piece).unwrap();
+    let left = held::total(&txn, room).unwrap();
+    assert_eq!(left.events, events - 17);
+    late.world.store.commit(txn).unwrap();
+    late.check();
+}
+
+/// A message that follows what is not there.
+fn draft(resident: &Resident, content: &str, ts: i64) -> Pdu {
+    EventDraft {
+        room_id: Some(resident.join.pdu().room_id()),
+        sender: OWNER,
+        event_type: "m.room.message",
+        state_key: None,
+        content,
+        redacts: None,
+        origin_server_ts: ts,
+        prev_events: &["$somewhere"],
+        auth_events: &[],
+        depth: 100,
+        first_format: None,
+    }
+    .seal(RoomVersion::V11.rules(), &resident.world.key)
+    .unwrap()
 }

@@ -83,7 +83,7 @@ impl RoomDoor {
     /// # Errors
     /// `M_NOT_FOUND`: another server can tell.
     pub fn must_know_members(&self) -> Result<(), ApiError> {
-        match partial::is_partial(&self.view, self.room)? {
+        match partial::lacks_members(&self.view, self.room)? {
             true => Err(ApiError::not_found(
                 "This server does not know the members of the room yet",
             )),

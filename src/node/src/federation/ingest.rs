@@ -16,7 +16,7 @@ use bytes::Bytes;
 use event::{EventId, RoomRules};
 use names::RoomSn;
 use rooms::ingest::{self, Arrival, Need, Received, Refusal, Verdict, Verified};
-use rooms::{RoomWriter, event_log, partial};
+use rooms::{RoomWriter, event_log, held, partial};
 use store::Read;
 use tokio::task::JoinSet;
 
@@ -268,7 +268,7 @@ impl<'a> Ingest<'a> {
         let mut outcomes = Outcomes::new();
         for item in items.drain(..) {
             let pdu = item.event.pdu();
-            let is_held = self.holds && partial::hold(&mut txn, self.room, self.peer, pdu)?;
+            let is_held = self.holds && held::hold(&mut txn, self.room, self.peer, pdu)?;
             if self.holds && !is_held {
                 tracing::debug!(room = self.room_id, event = %pdu.event_id(), "there is no place to hold an event");
             }

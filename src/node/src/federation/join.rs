@@ -170,7 +170,7 @@ impl Node {
         }
         content.insert("membership".to_owned(), "join".into());
         let pdu = template.finish(self, room_id, user_id, content)?;
-        let members = self.members_wanted(room_id).await?;
+        let members = self.members_wanted(room_id)?;
         let received = self.ask_to_join(server, room_id, &pdu, members).await?;
         if let Some((room, rules)) = self.room_with_rules(room_id)? {
             let join = received.join_event(&pdu);
@@ -182,23 +182,19 @@ impl Node {
 
     /// Whether a room may be given without its members: if nothing is known of it here. A state of it that is here already may
     /// differ from the one that is given, and then it matters who is a member.
-    async fn members_wanted(&self, room_id: &str) -> Result<Members, NodeError> {
+    fn members_wanted(&self, room_id: &str) -> Result<Members, NodeError> {
+        if !self.config().federation.faster_joins {
+            return Ok(Members::All);
+        }
         let head = self.store().head();
         let is_known = match names::room_sn(&head, room_id)? {
-            Some(room) => event_log::head(&head, room)?.map(|_| room),
-            None => None,
+            Some(room) => event_log::head(&head, room)?.is_some(),
+            None => false,
         };
-        let Some(room) = is_known else {
-            return Ok(match self.config().federation.faster_joins {
-                true => Members::Omitted,
-                false => Members::All,
-            });
-        };
-        if self.room_with_rules(room_id)?.is_none() {
-            // It was left before its members were known.
-            self.give_up_members(room).await?;
-        }
-        Ok(Members::All)
+        Ok(match is_known {
+            true => Members::All,
+            false => Members::Omitted,
+        })
     }
 
     async fn ask_to_join(
@@ -297,6 +293,7 @@ impl Node {
             waiting = staging.waiting_count(), ms = started.elapsed().as_millis() as u64,
             "entering a room: its state is here"
         );
+        self.complete_abandoned(room, server).await?;
         let entry = Arc::new((staging, join));
         loop {
             let guard = self.lock(Lock::Room(room)).await;

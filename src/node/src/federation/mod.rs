@@ -25,6 +25,7 @@ mod partial;
 mod policy;
 mod policy_server;
 mod profiles;
+mod put_out;
 mod remote_keys;
 mod resident;
 mod staging;

@@ -2,15 +2,16 @@
 //! [`rooms::partial`] asks for.
 //!
 //! The mark of a room is the job: it is written in the change that enters the room, and goes in the one that knows its
-//! members. After a restart every room that has it is gone on with. The servers in the room are asked in turn, first who
-//! let this server in, and again after a rest that grows, for as long as somebody of this server is in the room. What was
-//! fetched stays, and is not asked for again.
+//! members, or in the one in which the last user of this server leaves. A room is worked on from when it is entered, or from
+//! the start of the server. The servers in the room are asked in turn, first who let this server in, and again after a rest
+//! that grows. What was fetched stays, and is not asked for again.
 //!
-//! Then the events that were held are let in, by the way that all events take.
+//! Then the events that were held are let in, piece by piece, by the way that all events take; or they are dropped, if nobody is
+//! left in the room.
 //!
 //! Who needs to know the members waits for them ([`Node::wait_for_members`]), but not for ever.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,14 +19,16 @@ use bytes::Bytes;
 use event::{EventId, RoomRules};
 use names::RoomSn;
 use parking_lot::Mutex;
+use rooms::held::{self, Held};
 use rooms::ingest::{self, Need};
-use rooms::partial::{self, Completed, Held, Partial};
+use rooms::partial::{self, Completed, Partial};
 use rooms::{RoomWriter, event_log, members};
 use store::Read;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::task::TaskTracker;
 
 use super::ingest::Ingest;
+use super::put_out::says_not_in_room;
 use super::staging::in_order_of_depth;
 use crate::room::touched;
 use crate::{Lane, Lock, Node, NodeError, Touched};
@@ -39,26 +42,33 @@ const SERVERS_AT_ONCE: usize = 4;
 /// Missing events that are fetched one by one; more are fetched with the whole state.
 const MOST_SINGLE_EVENTS: usize = 100;
 
-/// Held events that are let in at once.
-const HELD_AT_ONCE: usize = 50;
+/// Held events that are let in, or dropped, at once; and the bytes of their JSON.
+pub(super) const HELD_AT_ONCE: usize = 50;
+pub(super) const HELD_BYTES_AT_ONCE: usize = 1 << 20;
 
 /// Until the members of a room are asked for again; doubled each time.
 const FIRST_REST: Duration = Duration::from_millis(500);
 const LONGEST_REST: Duration = Duration::from_secs(600);
 
-/// Between two looks for rooms that nobody works on.
-const LOOK_EVERY: Duration = Duration::from_secs(60);
-
 /// How long a request waits for the members of a room.
 pub const MEMBERS_PATIENCE: Duration = Duration::from_secs(45);
 
-/// The rooms whose members are being fetched.
+/// The rooms that are worked on.
 pub(crate) struct Completions {
     tasks: TaskTracker,
-    at_work: Mutex<HashSet<RoomSn>>,
+    at_work: Mutex<HashMap<RoomSn, AtWork>>,
     turns: Semaphore,
-    /// Told when the members of a room are known, or given up.
+    /// Told when a room lacks no members any more, or nobody is in it.
     news: Notify,
+}
+
+/// A room that is worked on.
+#[derive(Default)]
+struct AtWork {
+    /// Ends a rest.
+    wake: Arc<Notify>,
+    /// There may be more to do than was there at the last look.
+    again: bool,
 }
 
 impl Default for Completions {
@@ -68,6 +78,51 @@ impl Default for Completions {
             at_work: Mutex::default(),
             turns: Semaphore::new(MOST_AT_WORK),
             news: Notify::new(),
+        }
+    }
+}
+
+impl Completions {
+    /// Begins to work on a room, or has who works on it look again. Nothing if somebody does.
+    fn begin(&self, room: RoomSn) -> Option<Arc<Notify>> {
+        let mut at_work = self.at_work.lock();
+        if let Some(work) = at_work.get_mut(&room) {
+            work.again = true;
+            work.wake.notify_one();
+            return None;
+        }
+        let work = AtWork::default();
+        let wake = Arc::clone(&work.wake);
+        at_work.insert(room, work);
+        Some(wake)
+    }
+
+    /// Ends the work on a room, unless there may be more to do.
+    fn end(&self, room: RoomSn) -> bool {
+        let mut at_work = self.at_work.lock();
+        match at_work.get_mut(&room) {
+            Some(work) if work.again => {
+                work.again = false;
+                false
+            }
+            _ => {
+                at_work.remove(&room);
+                true
+            }
+        }
+    }
+
+    /// After a change in which users left: it may have been the last.
+    pub(crate) fn note_left(&self, touched: &Touched) {
+        for change in &touched.memberships {
+            if change.joined || !change.user.is_local() {
+                continue;
+            }
+            if let Some(work) = self.at_work.lock().get_mut(&change.room) {
+                work.again = true;
+                work.wake.notify_one();
+                self.news.notify_waiters();
+            }
         }
     }
 }
@@ -93,25 +148,20 @@ pub fn partial_rooms(from: &impl Read) -> Result<Vec<PartialRoom>, NodeError> {
         found.push(PartialRoom {
             room_id: names::room_id(from, room)?,
             entered_ms: partial.entered_ms,
-            held: partial::held_count(from, room)?,
+            held: held::total(from, room)?.events,
         });
     }
     Ok(found)
 }
 
 impl Node {
-    /// Learns the members of rooms that were entered without them, now and whenever a room is entered so, until the server
-    /// stops.
+    /// Learns the members of rooms that were entered without them, those from before the start and those entered since,
+    /// until the server stops.
     pub async fn run_completions(self: &Arc<Self>) {
-        loop {
-            if let Err(error) = self.resume_completions() {
-                tracing::error!(%error, "the rooms without members can't be read");
-            }
-            tokio::select! {
-                () = self.shutdown.cancelled() => break,
-                () = tokio::time::sleep(LOOK_EVERY) => {}
-            }
+        if let Err(error) = self.resume_completions() {
+            tracing::error!(%error, "the rooms without members can't be read");
         }
+        self.shutdown.cancelled().await;
         self.completions.tasks.close();
         self.completions.tasks.wait().await;
     }
@@ -121,7 +171,7 @@ impl Node {
         for (room, _) in partial::all(&view)? {
             self.complete_in_background(room);
         }
-        for room in partial::rooms_with_held(&view)? {
+        for room in held::rooms(&view)? {
             self.complete_in_background(room);
         }
         Ok(())
@@ -129,13 +179,17 @@ impl Node {
 
     /// Begins to learn the members of a room, unless that is being done.
     pub(super) fn complete_in_background(self: &Arc<Self>, room: RoomSn) {
-        if !self.completions.at_work.lock().insert(room) {
+        let Some(wake) = self.completions.begin(room) else {
             return;
-        }
+        };
         let node = Arc::clone(self);
         self.completions.tasks.spawn(async move {
-            node.complete(room).await;
-            node.completions.at_work.lock().remove(&room);
+            loop {
+                node.complete(room, &wake).await;
+                if node.completions.end(room) || node.shutdown.is_cancelled() {
+                    return;
+                }
+            }
         });
     }
 
@@ -165,7 +219,7 @@ impl Node {
     }
 
     /// Works on a room until its members are known and what was held is let in, or until the server stops.
-    async fn complete(self: &Arc<Self>, room: RoomSn) {
+    async fn complete(self: &Arc<Self>, room: RoomSn, wake: &Notify) {
         let mut rest = FIRST_REST;
         let mut asked = 0;
         loop {
@@ -186,6 +240,7 @@ impl Node {
             }
             tokio::select! {
                 () = self.shutdown.cancelled() => return,
+                () = wake.notified() => {}
                 () = tokio::time::sleep(rest) => {}
             }
             rest = (rest * 2).min(LONGEST_REST);
@@ -198,45 +253,73 @@ impl Node {
         room: RoomSn,
         asked: usize,
     ) -> Result<(), NodeError> {
-        let head = self.store().head();
-        if let Some(partial) = partial::get(&head, room)? {
-            if !members::is_resident(&head, room)? {
-                return self.give_up_members(room).await;
-            }
-            drop(head);
-            self.learn_members(room, &partial, asked).await?;
+        let partial = partial::get(&self.store().head(), room)?;
+        if let Some(partial) = partial {
+            let servers = self.servers_to_ask(&[&partial.by], &partial, asked);
+            self.learn_members(room, &partial, &servers).await?;
         }
         self.let_in_held(room).await
     }
 
-    /// Asks some of the servers for the members: who let this server in, and others, from the one on where the last
-    /// round ended.
+    /// Learns the members of a room that this server left before they were known, and that a user has come back to by
+    /// `server`; does nothing for any other room. What comes until then can't be judged: see [`rooms::partial`].
+    pub(super) async fn complete_abandoned(
+        self: &Arc<Self>,
+        room: RoomSn,
+        server: &str,
+    ) -> Result<(), NodeError> {
+        let Some(partial) = partial::abandoned(&self.store().head(), room)? else {
+            return Ok(());
+        };
+        let servers = self.servers_to_ask(&[server, &partial.by], &partial, 0);
+        self.learn_members(room, &partial, &servers).await
+    }
+
+    /// The `first` servers, and some of the others that were said to be in the room, from the one on where the last round
+    /// ended. Those that can't be reached come last.
+    fn servers_to_ask(&self, first: &[&str], partial: &Partial, asked: usize) -> Vec<String> {
+        let mut servers: Vec<String> = first.iter().map(|&server| server.to_owned()).collect();
+        servers.dedup();
+        let others: Vec<&String> = (partial.servers.iter())
+            .filter(|server| !servers.contains(server))
+            .collect();
+        let next = others.iter().copied().cycle().skip(asked);
+        let next: Vec<String> = next
+            .take(others.len().min(SERVERS_AT_ONCE))
+            .cloned()
+            .collect();
+        servers.extend(next);
+        self.reachable_first(&mut servers);
+        servers
+    }
+
+    /// Asks the servers for the members, one after the other until one tells them. It is done as well if it turns out that
+    /// nobody of this server is in the room any more.
     async fn learn_members(
         self: &Arc<Self>,
         room: RoomSn,
         partial: &Partial,
-        asked: usize,
+        servers: &[String],
     ) -> Result<(), NodeError> {
         let head = self.store().head();
         let room_id = names::room_id(&head, room)?;
         let rules = event_log::head(&head, room)?.and_then(|head| head.rules());
         let rules = rules.ok_or(rooms::Error::UnknownRoom)?;
         drop(head);
-        let others: Vec<&String> = (partial.servers.iter())
-            .filter(|server| **server != partial.by)
-            .collect();
-        let next = others.iter().copied().cycle().skip(asked);
-        let next = next.take(others.len().min(SERVERS_AT_ONCE));
+        let entry = EventId::from(partial.entry.as_str());
         let mut last = NodeError::Unobtainable("no server is known that is in the room");
-        for server in [&partial.by].into_iter().chain(next) {
-            let entry = EventId::from(partial.entry.as_str());
-            match self
-                .learn_members_from(server, (room, &room_id, rules), &entry)
-                .await
-            {
+        for server in servers {
+            let of_room = (room, room_id.as_str(), rules);
+            match self.learn_members_from(server, of_room, &entry).await {
                 Ok(()) => return Ok(()),
                 Err(error) => {
                     tracing::info!(room = room_id, %server, %error, "does not tell the members of a room");
+                    if *server == partial.by
+                        && says_not_in_room(&error)
+                        && self.leave_where_put_out(room).await?
+                    {
+                        return Ok(());
+                    }
                     last = error;
                 }
             }
@@ -334,28 +417,24 @@ impl Node {
         }
     }
 
-    /// Lets in the events that were held, in the order in which they came.
+    /// Lets in the events that were held, in the order in which they came; or drops them, if nobody is in the room any more.
     async fn let_in_held(self: &Arc<Self>, room: RoomSn) -> Result<(), NodeError> {
         loop {
             let head = self.store().head();
-            let mut held = partial::held(&head, room, HELD_AT_ONCE)?;
-            let Some(peer) = held.first().map(|(_, held)| held.peer.clone()) else {
+            let mut piece = held::first(&head, room, HELD_AT_ONCE, HELD_BYTES_AT_ONCE)?;
+            let Some(peer) = piece.first().map(|(_, held)| held.peer.clone()) else {
                 return Ok(());
             };
-            if !members::is_resident(&head, room)? {
-                return self.give_up_members(room).await;
+            if members::is_resident(&head, room)? {
+                let of_peer = piece.iter().take_while(|(_, held)| held.peer == peer);
+                let count = of_peer.count();
+                piece.truncate(count);
+                drop(head);
+                self.let_in(room, &peer, &piece).await?;
             }
-            let of_peer = held.iter().take_while(|(_, held)| held.peer == peer);
-            let count = of_peer.count();
-            held.truncate(count);
-            let rules = event_log::head(&head, room)?.and_then(|head| head.rules());
-            let rules = rules.ok_or(rooms::Error::UnknownRoom)?;
-            let room_id = names::room_id(&head, room)?;
-            drop(head);
-            self.let_in(room, &room_id, rules, &peer, &held).await?;
             let guard = self.lock(Lock::Room(room)).await;
             let mut txn = self.begin();
-            partial::let_go(&mut txn, room, &held);
+            held::let_go(&mut txn, room, &piece)?;
             self.commit(guard, txn, Touched::nobody()).await?;
         }
     }
@@ -363,34 +442,25 @@ impl Node {
     async fn let_in(
         self: &Arc<Self>,
         room: RoomSn,
-        room_id: &str,
-        rules: &'static RoomRules,
         peer: &str,
         held: &[(u64, Held)],
     ) -> Result<(), NodeError> {
+        let head = self.store().head();
+        let rules = event_log::head(&head, room)?.and_then(|head| head.rules());
+        let rules = rules.ok_or(rooms::Error::UnknownRoom)?;
+        let room_id = names::room_id(&head, room)?;
+        drop(head);
         let events: Vec<Bytes> = (held.iter())
             .map(|(_, held)| Bytes::from(held.json.clone()))
             .collect();
         let verified = self.verify_events(rules, events).await?;
         let good = verified.into_iter().filter_map(Result::ok).collect();
-        let outcomes = self.take_in(room, room_id, peer, good).await?;
+        let outcomes = self.take_in(room, &room_id, peer, good).await?;
         for (event, outcome) in outcomes {
             if let Err(error) = outcome {
                 tracing::debug!(room = room_id, %event, %error, "an event that was held does not come in");
             }
         }
-        Ok(())
-    }
-
-    /// Nobody of this server is in the room any more: its members are asked for no longer.
-    pub(super) async fn give_up_members(&self, room: RoomSn) -> Result<(), NodeError> {
-        let guard = self.lock(Lock::Room(room)).await;
-        let mut txn = self.begin();
-        if members::is_resident(&txn, room)? || !partial::give_up(&mut txn, room)? {
-            return Ok(());
-        }
-        self.commit(guard, txn, Touched::nobody()).await?;
-        self.completions.news.notify_waiters();
         Ok(())
     }
 }

@@ -249,7 +249,8 @@ impl RoomWriter<'_> {
     /// Makes checks 4 to 7 and keeps the event.
     ///
     /// # Errors
-    /// [`Error::BadEvent`] for an event that can't belong to this room; nothing was changed then.
+    /// [`Error::BadEvent`] for an event that can't belong to this room; nothing was changed then. [`Error::MembersMissing`] if
+    /// this server left the room before its members were known.
     pub fn receive(&mut self, event: &Verified, arrival: Arrival<'_>) -> Result<Received> {
         let pdu = &event.pdu;
         if pdu.room_id() != self.room_id() {
@@ -263,6 +264,9 @@ impl RoomWriter<'_> {
                 None if as_outlier => return Ok(Received::Known(known)),
                 None => {}
             }
+        }
+        if self.is_abandoned() && !as_outlier {
+            return Err(Error::MembersMissing);
         }
         // With previous events it is one more event to be rejected.
         let begins = pdu.event_type() == "m.room.create" && pdu.prev_events().len() == 0;
@@ -284,7 +288,7 @@ impl RoomWriter<'_> {
         }
         let prev_events = self.predecessors(pdu)?;
         let some_missing = !prev_events.missing.is_empty();
-        if self.is_partial() && self.waits_for_members(pdu, &prev_events.here, some_missing)? {
+        if self.lacks_members() && self.waits_for_members(pdu, &prev_events.here, some_missing)? {
             return Ok(Received::Need(Need::Members));
         }
         let given = match arrival.given() {

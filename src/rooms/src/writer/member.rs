@@ -59,6 +59,13 @@ impl RoomWriter<'_> {
             }
             // The room says it itself now.
             OUTSIDE.delete(self.txn, &(room, target));
+            if before == Membership::Join
+                && now != Membership::Join
+                && self.lacks_members()
+                && !members::is_resident(self.txn, room)?
+            {
+                self.nobody_is_left(place)?;
+            }
         }
         let joined = |of: Membership| of == Membership::Join;
         if !target.is_local() && joined(now) != joined(before) {

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use event::auth::{self, AuthKey, PowerLevel, PowerLevels};
 use event::{AuthEvent, EventId, Pdu, RoomRules, SigningKey, StateLookup};
 use names::{RoomSn, UserSn};
-use store::{Position, Txn};
+use store::{Position, Read, Txn};
 
 use crate::policy::SignedEvents;
 use crate::resolve::{Room, Settled};
@@ -125,6 +125,29 @@ pub struct Context<'a> {
     pub pause: &'a (dyn Fn() + Sync),
 }
 
+/// What is known of a room's members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Knowledge {
+    /// All of them.
+    Whole,
+    /// Not all of them, yet.
+    Partial,
+    /// Not all of them, and this server has left since.
+    Abandoned,
+}
+
+impl Knowledge {
+    fn of(from: &impl Read, room: RoomSn) -> Result<Self> {
+        Ok(if partial::is_partial(from, room)? {
+            Self::Partial
+        } else if partial::abandoned(from, room)?.is_some() {
+            Self::Abandoned
+        } else {
+            Self::Whole
+        })
+    }
+}
+
 /// A room while a change is made to it.
 pub struct RoomWriter<'a> {
     pub(crate) txn: &'a mut Txn,
@@ -139,8 +162,8 @@ pub struct RoomWriter<'a> {
     signed: Option<&'a mut SignedEvents>,
     /// While history is filled in: the next place there.
     past: Option<EventNo>,
-    /// Not all of the room's members are known.
-    partial: bool,
+    /// What is known of the room's members.
+    known: Knowledge,
     changed: bool,
     effects: Effects,
 }
@@ -157,7 +180,7 @@ impl<'a> RoomWriter<'a> {
             .ok_or_else(|| Error::UnsupportedVersion(head.version.clone()))?;
         let room_id = names::room_id(txn, room)?;
         let settled = Settled::of(txn.base(), room)?;
-        let partial = partial::is_partial(txn, room)?;
+        let known = Knowledge::of(txn, room)?;
         Ok(Self {
             txn,
             context,
@@ -168,7 +191,7 @@ impl<'a> RoomWriter<'a> {
             settled,
             signed: None,
             past: None,
-            partial,
+            known,
             changed: false,
             effects: Effects::default(),
         })
@@ -235,7 +258,7 @@ impl<'a> RoomWriter<'a> {
             settled: Settled::NOTHING,
             signed: None,
             past: None,
-            partial: false,
+            known: Knowledge::Whole,
             changed: false,
             effects: Effects::default(),
         })
@@ -450,8 +473,22 @@ impl<'a> RoomWriter<'a> {
     }
 
     /// Whether not all of the room's members are known: see [`crate::partial`].
-    pub fn is_partial(&self) -> bool {
-        self.partial
+    pub fn lacks_members(&self) -> bool {
+        self.known != Knowledge::Whole
+    }
+
+    /// Whether this server left the room before its members were known.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.known == Knowledge::Abandoned
+    }
+
+    /// The last user of this server leaves the room at `place`.
+    pub(crate) fn nobody_is_left(&mut self, place: EventNo) -> Result<()> {
+        if self.known == Knowledge::Partial {
+            partial::abandon(self.txn, self.room, place)?;
+            self.known = Knowledge::Abandoned;
+        }
+        Ok(())
     }
 
     /// From now on events are history that is filled in, at the places from `first` on; or not any more.

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use event::auth::auth_types;
 use event::{
     EventDraft, EventIdFormat, FirstFormat, Pdu, ReferenceFormat, RoomIdFormat, RoomRules,
-    RoomVersion, SigningKey, add_signature, hash, hash_and_sign,
+    RoomVersion, SigningKey, add_signature, hash, hash_and_sign, identifier,
 };
 use serde_json::{Value, json};
 
@@ -432,7 +432,11 @@ impl Inner {
             "state": self.values(&state), "auth_chain": self.values(&auth_chain),
         });
         if omitted {
-            answer["servers_in_room"] = json!([self.key.server_name()]);
+            let members = before.keys().filter(|(of, _)| of == "m.room.member");
+            let servers: BTreeSet<&str> = members
+                .filter_map(|(_, user_id)| identifier::domain(user_id))
+                .collect();
+            answer["servers_in_room"] = json!(servers);
         }
         self.put(pdu, before);
         answer
