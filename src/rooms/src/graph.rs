@@ -127,7 +127,7 @@ pub(crate) fn note_missing(txn: &mut Txn, room: RoomSn, no: EventNo, missing: &[
     }
 }
 
-/// An event that was missing is here now. Gives an accepted event that follows it, if there is one.
+/// An event that was missing is here now. Gives the first accepted event that follows it, if there is one.
 pub(crate) fn fill(txn: &mut Txn, room: RoomSn, event_id: &str) -> Result<Option<EventNo>> {
     let mut followers = Vec::new();
     for row in MISSING.scan(txn, &(room, event_id.to_owned()), Direction::Forward) {
@@ -137,7 +137,9 @@ pub(crate) fn fill(txn: &mut Txn, room: RoomSn, event_id: &str) -> Result<Option
     let mut followed = None;
     for no in followers {
         MISSING.delete(txn, &(room, event_id.to_owned(), no));
-        if event_log::get(txn, room, no)?.is_some_and(|event| event.flags.is_visible()) {
+        if followed.is_none()
+            && event_log::get(txn, room, no)?.is_some_and(|event| event.flags.is_visible())
+        {
             followed = Some(no);
         }
     }

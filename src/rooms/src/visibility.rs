@@ -185,7 +185,9 @@ impl Visibility {
         }
         Ok(match visibility {
             HistoryVisibility::WorldReadable => true,
-            HistoryVisibility::Shared => self.joins_after(no),
+            HistoryVisibility::Shared => {
+                self.joins_after(no) || self.membership_at(no) == Membership::Join
+            }
             HistoryVisibility::Invited => after == Membership::Invite,
             HistoryVisibility::Joined => false,
         })

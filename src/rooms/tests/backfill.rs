@@ -50,6 +50,7 @@ fn room_with_history(world: &mut World, version: RoomVersion) -> RoomSn {
             world.act(room, Action::Leave, &member, &member).unwrap();
         }
     }
+    world.say(room, OWNER, "That is all").unwrap();
     room
 }
 
@@ -421,6 +422,47 @@ fn history_is_filled_in_below_what_is_here_in_its_order_and_with_its_states() {
         }
         assert!(pieces > 3, "{pieces}");
         both.assert_same();
+    }
+}
+
+/// What comes late, by whichever way, leads to the beginning of what follows it, and not to a gap of its own.
+#[test]
+fn what_comes_late_leaves_the_gap_where_it_was() {
+    let mut both = Both::new(RoomVersion::V11);
+    let here = both.here();
+    let before_join = verified(&both.world, both.rules, &here[here.len() - 2].1);
+    both.with_state(before_join.pdu().event_id(), |writer, state| {
+        let arrival = Arrival::AfterGap { state };
+        let received = writer.receive(&before_join, arrival).unwrap();
+        assert!(matches!(received, Received::Stored { .. }), "{received:?}");
+    });
+    assert!(
+        both.there()
+            .iter()
+            .all(|(no, _)| no.stretch_start() == EventNo::FIRST)
+    );
+    both.world
+        .say(both.room, OWNER, "After the late one")
+        .unwrap();
+    both.give_newest();
+    while let Some(missing) = both.gaps().get(&EventNo::FIRST) {
+        both.fill(missing, 10);
+        both.assert_sound();
+    }
+    assert!(both.gaps().is_empty());
+    let there = both.there();
+    assert_eq!(there.len(), both.here().len());
+    let is_past = |(no, _): &&(EventNo, StoredEvent)| no.is_past();
+    assert_eq!(there.iter().filter(is_past).count(), there.len() - 3);
+    let view = both.late.store.view();
+    let user = Some((both.late.user(LATE).user, LATE));
+    let visibility = rooms::visibility::Visibility::of(&view, both.late_room, user).unwrap();
+    for (no, event) in &there {
+        assert!(
+            visibility.allows(&view, *no, event).unwrap(),
+            "{}",
+            event.json
+        );
     }
 }
 

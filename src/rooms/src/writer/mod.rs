@@ -500,8 +500,10 @@ impl<'a> RoomWriter<'a> {
     pub(crate) fn insert(&mut self, new: Admission<'_>) -> Result<EventNo> {
         let (room, pdu) = (self.room, new.pdu);
         let is_state = pdu.state_key().is_some();
+        // What something here follows already is old itself: the gap before it is the one before that.
+        let is_newest = new.followed.is_none() && !self.is_in_past();
         let after_gap = !new.missing.is_empty() && !self.head.extremities.is_empty();
-        if after_gap && new.verdict.is_visible() && !self.is_in_past() {
+        if after_gap && is_newest && new.verdict.is_visible() {
             self.begin_stretch();
         }
         let own_key = pdu
@@ -564,6 +566,10 @@ impl<'a> RoomWriter<'a> {
             // What is filled in is followed by what is here, or by what comes with it.
             let followed = in_past || new.followed.is_some();
             graph::extend(self, no, pdu.event_id(), &new.prev_events, followed)?;
+            if let Some(follower) = new.followed.filter(|_| !in_past) {
+                // It came late: what it follows belongs before the stretch of what follows it.
+                graph::note_missing(self.txn, self.room, follower, &new.missing);
+            }
             if !in_past {
                 self.head_mut().depth = self.head.depth.max(pdu.depth());
                 self.effects.appended.push((no, pdu.event_id().clone()));
