@@ -233,12 +233,26 @@ impl Turn {
             account: Arc::clone(&self.account),
             since: *self.since.get_or_insert_with(Instant::now),
         };
-        let outer = RUNNING.replace(Some(running));
-        let done = work(&mut Pace::new(&self.budget));
-        if let Some(running) = RUNNING.replace(outer) {
-            self.since = Some(running.since);
+        let _ended = Ended {
+            since: &mut self.since,
+            outer: RUNNING.replace(Some(running)),
+        };
+        work(&mut Pace::new(&self.budget))
+    }
+}
+
+/// What a piece of work leaves behind when it ends, by a panic too.
+struct Ended<'a> {
+    since: &'a mut Option<Instant>,
+    /// What the thread's work ran in before.
+    outer: Option<Running>,
+}
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        if let Some(running) = RUNNING.replace(self.outer.take()) {
+            *self.since = Some(running.since);
         }
-        done
     }
 }
 
@@ -350,6 +364,18 @@ mod tests {
         let one = poll(waiting.as_mut()).expect("a turn");
         assert!(poll(pin!(budget.turn(&peer))).is_some());
         drop(one);
+    }
+
+    #[test]
+    fn work_that_panics_leaves_no_turn_on_its_thread() {
+        let budget = Budget::new(1);
+        let peer: Arc<str> = "peer".into();
+        let mut turn = poll(pin!(budget.turn(&peer))).expect("a turn");
+        let work = std::panic::AssertUnwindSafe(|| turn.run(|_| panic!("as the test wants")));
+        assert!(std::panic::catch_unwind(work).is_err());
+        assert!(RUNNING.take().is_none());
+        drop(turn);
+        assert_eq!(budget.accounts.lock().running, 0);
     }
 
     #[test]
