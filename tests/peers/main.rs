@@ -11,6 +11,7 @@ mod keys;
 mod media;
 mod partners;
 mod people;
+mod rates;
 mod reading;
 mod spaces;
 

@@ -4,7 +4,9 @@
 //! time at which it would be full again (the generic cell rate algorithm), so that a bucket at rest holds
 //! no information and needs no clean-up.
 //!
-//! Invariants: memory is fixed at construction; when it runs short, the bucket that is nearest to full
+//! Who is over the rate is refused, or made to wait until it is not ([`Limiter::patiently`]).
+//!
+//! Invariants: memory is fixed at construction, as is the number of those who wait; when it runs short, the bucket that is nearest to full
 //! again is forgotten, so that a flood of new keys can't free one that is being held back. Keys are hashed with a secret of the process. Nothing is
 //! counted while limits are switched off.
 
@@ -16,6 +18,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use config::{Limits, Rate};
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 
 use crate::error::ApiError;
 
@@ -74,6 +77,12 @@ pub enum Key<'a> {
     Address(Option<IpAddr>),
 }
 
+/// How long a request waits for its bucket before it is refused.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Requests that wait for their buckets at once; more are refused without waiting.
+const MOST_WAITING: usize = 1_000;
+
 /// Buckets that share a lock; a key always falls into the same group.
 const WAYS: usize = 8;
 
@@ -94,6 +103,7 @@ type Group = Mutex<[Bucket; WAYS]>;
 pub struct Limiter {
     limits: ArcSwap<Limits>,
     groups: Box<[Group]>,
+    waiting: Semaphore,
     hasher: RandomState,
     began: Instant,
 }
@@ -104,6 +114,7 @@ impl Limiter {
         Self {
             limits: ArcSwap::from_pointee(limits),
             groups: (0..GROUPS).map(|_| Mutex::default()).collect(),
+            waiting: Semaphore::new(MOST_WAITING),
             hasher: RandomState::new(),
             began: Instant::now(),
         }
@@ -130,6 +141,30 @@ impl Limiter {
     pub fn peek(&self, class: Class, key: Key<'_>) -> Result<(), ApiError> {
         self.take(class, key, 0, self.began.elapsed())
             .map_err(ApiError::limit_exceeded)
+    }
+
+    /// As [`Limiter::check_many`], and with `count` 0 as [`Limiter::peek`]: but who would be refused waits until the bucket has
+    /// enough, and is refused after a second. So whoever sends again at once what was refused makes no more work than
+    /// others, and whoever was only quick notices nothing.
+    pub async fn patiently(&self, class: Class, key: Key<'_>, count: u32) -> Result<(), ApiError> {
+        let take = || self.take(class, key, count, self.began.elapsed());
+        let Err(wait) = take() else { return Ok(()) };
+        let Ok(_place) = self.waiting.try_acquire() else {
+            return Err(ApiError::limit_exceeded(wait));
+        };
+        let until = Instant::now() + PATIENCE;
+        let mut wait = wait;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(ApiError::limit_exceeded(wait));
+            }
+            tokio::time::sleep(wait.min(left)).await;
+            match take() {
+                Ok(()) => return Ok(()),
+                Err(more) => wait = more,
+            }
+        }
     }
 
     /// The time to wait is the error. `count` 0 asks for one and takes none.

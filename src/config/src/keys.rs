@@ -190,7 +190,7 @@ section! {
         @live media: Rate = Rate::new(20.0, 200);
         /// Searches of rooms, users and messages, per user.
         @live search: Rate = Rate::new(2.0, 20);
-        /// Federation requests, per server.
+        /// Federation requests, per server. Who is over it waits until it is not, and is refused after a second.
         @live federation: Rate = Rate::new(200.0, 2000);
     }
 }

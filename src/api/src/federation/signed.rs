@@ -51,18 +51,19 @@ impl FromRequest<App> for Signed {
     async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
         let address = Key::Address(Arrival::of(request.extensions()).address);
         // Only failures count by address: many servers may come through one proxy.
-        app.limiter().peek(Class::Federation, address)?;
+        let limiter = app.limiter();
+        limiter.patiently(Class::Federation, address, 0).await?;
         let refused = match authenticate(request, app).await {
             Ok(signed) => {
                 let origin = Key::Name(&signed.origin);
-                app.limiter().check(Class::Federation, origin)?;
+                limiter.patiently(Class::Federation, origin, 1).await?;
                 app.node().heard_from(&signed.origin);
                 return Ok(signed);
             }
             Err(error) => error,
         };
         if refused.code() == Some(ErrCode::Unauthorized) {
-            app.limiter().check(Class::Federation, address)?;
+            limiter.check(Class::Federation, address)?;
         }
         Err(refused)
     }
@@ -78,8 +79,13 @@ async fn authenticate(request: Request, app: &App) -> Result<Signed, ApiError> {
     if !node.may_federate(&origin) {
         return Err(ApiError::forbidden(Forbidden::Server.to_string()));
     }
-    if let Err(held_back) = app.limiter().peek(Class::Federation, Key::Name(&origin)) {
-        // Whoever is held back is not worth a signature; without its body the connection could not go on.
+    let held_back = Key::Name(&origin);
+    if let Err(held_back) = app
+        .limiter()
+        .patiently(Class::Federation, held_back, 0)
+        .await
+    {
+        // Whoever is held back for long is not worth a signature; without its body the connection could not go on.
         read_body(request).await?;
         return Err(held_back);
     }
