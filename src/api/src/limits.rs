@@ -6,7 +6,7 @@
 //!
 //! Who is over the rate is refused, or made to wait until it is not ([`Limiter::patiently`]).
 //!
-//! Invariants: memory is fixed at construction, as is the number of those who wait; when it runs short, the bucket that is nearest to full
+//! Invariants: so many wait at most. Memory is fixed at construction; when it runs short, the bucket that is nearest to full
 //! again is forgotten, so that a flood of new keys can't free one that is being held back. Keys are hashed with a secret of the process. Nothing is
 //! counted while limits are switched off.
 
@@ -144,16 +144,17 @@ impl Limiter {
     }
 
     /// As [`Limiter::check_many`], and with `count` 0 as [`Limiter::peek`]: but who would be refused waits until the bucket has
-    /// enough, and is refused after a second. So whoever sends again at once what was refused makes no more work than
+    /// enough, and is refused after a second, or at once where too many wait already: `M_LIMIT_EXCEEDED`. So whoever sends again at once what was refused makes no more work than
     /// others, and whoever was only quick notices nothing.
     pub async fn patiently(&self, class: Class, key: Key<'_>, count: u32) -> Result<(), ApiError> {
         let take = || self.take(class, key, count, self.began.elapsed());
-        let Err(wait) = take() else { return Ok(()) };
+        let Err(mut wait) = take() else {
+            return Ok(());
+        };
         let Ok(_place) = self.waiting.try_acquire() else {
             return Err(ApiError::limit_exceeded(wait));
         };
         let until = Instant::now() + PATIENCE;
-        let mut wait = wait;
         loop {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
